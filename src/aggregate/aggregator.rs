@@ -47,7 +47,7 @@ pub struct Aggregator {
     user_record_count: usize,
     /// The first user record's hash key, and the length of its data.
     first: (Option<HashKey>, usize),
-    /// The hash key that was written last, because its text takes long to make.
+    /// The last hash key written, with its text, which is slow to produce.
     last_hash_key: Option<(HashKey, String)>,
 }
 
@@ -82,7 +82,7 @@ struct Added<'a> {
     explicit_hash_key: Option<(Place, &'a [u8])>,
     /// The encoded user record without its head.
     record_bytes: usize,
-    /// All that is added.
+    /// All bytes that are added.
     bytes: usize,
 }
 
@@ -181,7 +181,7 @@ impl Aggregator {
         Ok(full)
     }
 
-    /// Adds a user record. The digest of an aggregate that is full is missing.
+    /// Adds a user record. A full aggregate that it returns still lacks its digest.
     fn add_checked(&mut self, record: &PutRecord<'_>) -> Option<AggregatedRecord> {
         let text = record.explicit_hash_key.map(|hash_key| self.text_of(hash_key));
         let text = text.as_deref().map(str::as_bytes);
@@ -210,7 +210,7 @@ impl Aggregator {
         }
         let (explicit_hash_key, data_len) = self.first;
         let only = &self.records[self.records.len() - data_len.min(self.records.len())..];
-        // By itself, such data would be read as an aggregate.
+        // Unaggregated, such data would be read as an aggregate.
         let is_aggregated = self.user_record_count > 1 || only.starts_with(&MAGIC);
         let record = AggregatedRecord {
             partition_key: String::from_utf8_lossy(self.partition_keys.first()).into_owned(),

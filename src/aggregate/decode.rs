@@ -29,7 +29,7 @@ pub struct Aggregate<'a> {
     message: &'a [u8],
     partition_keys: Vec<Span>,
     explicit_hash_keys: Vec<Span>,
-    /// The user records that are handed out.
+    /// The user records to return.
     entries: Vec<Entry>,
     is_foreign: bool,
     is_broken: bool,
@@ -43,7 +43,7 @@ struct Entry {
     data: Span,
 }
 
-/// What is wrong with a user record: an index behind the end of a table, or an explicit hash key that is not a number.
+/// What is wrong with a user record: an index past the end of a table, or an explicit hash key that is not a number.
 struct Broken;
 
 impl<'a> Aggregate<'a> {
@@ -95,7 +95,7 @@ impl<'a> Aggregate<'a> {
         Ok(Self { message, partition_keys, explicit_hash_keys, entries, is_foreign: false, is_broken: false })
     }
 
-    /// Keeps the user records that are handed out. The first one that is foreign or broken decides, as in the KCL.
+    /// Keeps the user records to return. As in the KCL, the first foreign or broken one decides what is dropped.
     fn check(&mut self, range: HashKeyRange, key_hash: KeyHash) {
         let are_keys_within = match range == HashKeyRange::ALL {
             true => vec![true; self.partition_keys.len()],
@@ -136,7 +136,7 @@ impl<'a> Aggregate<'a> {
         are_within
     }
 
-    /// Returns whether a user record belongs into the range, by its explicit hash key or else by its partition key.
+    /// Returns whether a user record belongs to the range, by its explicit hash key or else by its partition key.
     #[inline]
     fn is_within(&self, entry: Entry, range: HashKeyRange, are_keys_within: &[bool]) -> Result<bool, Broken> {
         let &is_key_within = are_keys_within.get(entry.partition_key as usize).ok_or(Broken)?;
@@ -216,7 +216,7 @@ impl Entry {
     }
 }
 
-/// Checks a tag, which nobody uses. The format requires its name.
+/// Checks a tag. Nothing uses it, but the format requires its name.
 fn check_tag(mut fields: Fields<'_>) -> Result<(), Malformed> {
     let mut has_name = false;
     while let Some(field) = fields.next()? {
@@ -225,7 +225,7 @@ fn check_tag(mut fields: Fields<'_>) -> Result<(), Malformed> {
     if has_name { Ok(()) } else { Err(Malformed) }
 }
 
-/// Returns for each data the message in it, if it is an aggregate whose digest is right.
+/// Returns, for each record's data, the message in it if the data is an aggregate with a correct digest.
 pub(super) fn messages_of<'a>(data: &[&'a [u8]]) -> Vec<Option<&'a [u8]>> {
     let split: Vec<_> = data.iter().map(|data| split(data)).collect();
     let messages: Vec<&[u8]> = split.iter().flatten().map(|(message, _)| *message).collect();
@@ -238,13 +238,13 @@ pub(super) fn messages_of<'a>(data: &[&'a [u8]]) -> Vec<Option<&'a [u8]>> {
         .collect()
 }
 
-/// Returns the message and the digest of what begins like an aggregate and is long enough.
+/// Splits data that begins like an aggregate, and is long enough, into the message and the digest.
 fn split(data: &[u8]) -> Option<(&[u8], &[u8; DIGEST_BYTES])> {
     data.strip_prefix(&MAGIC)?.split_last_chunk().filter(|(message, _)| !message.is_empty())
 }
 
-/// Reads an explicit hash key as Java's `BigInteger` does: a sign may stand before the digits, and any number of zeros. Returns `None` for a
-/// number below 0 or above the highest hash key.
+/// Reads an explicit hash key as Java's `BigInteger` does: a sign and any number of zeros may precede the digits. Returns `None` for a number
+/// below 0 or above the highest hash key.
 fn parse_hash_key(text: &[u8]) -> Result<Option<HashKey>, Broken> {
     let (is_negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),

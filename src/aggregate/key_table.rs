@@ -7,14 +7,14 @@ use super::protobuf::{varint_len, write_varint};
 /// The keys of a table, encoded one after the other, and an index of them by hash.
 #[derive(Debug, Clone)]
 pub(super) struct KeyTable {
-    /// The byte in front of each key: the number of the table's field, and that text follows.
+    /// The byte before each key: the number of the table's field, and the wire type for text.
     tag: u8,
     encoded: Vec<u8>,
     /// Where each key ends in `encoded`, and its length.
     keys: Vec<(u32, u32)>,
-    /// Indexes of keys, plus 1, at the place of their hash or behind it; 0 is free. At most half of them are taken.
+    /// Indexes of keys, plus 1, at or after the slot that their hash selects; 0 is free. At most half are taken.
     slots: Vec<u32>,
-    /// Random, so that nobody can choose keys that all have the same place.
+    /// Random, so that nobody can choose keys that all collide.
     hasher: RandomState,
 }
 

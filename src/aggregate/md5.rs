@@ -1,7 +1,7 @@
-//! MD5 of many messages at once: one after the other, each step of MD5 waits for the one before.
+//! MD5 of many messages side by side, because within one message each step waits for the one before.
 //!
-//! MD5 takes most of the time in which an aggregate is written or read. The messages are hashed side by side, in lanes, and the compiler
-//! makes vector instructions of that. A single message goes to the crate `md-5`.
+//! MD5 takes most of the time of writing or reading an aggregate. The messages are hashed side by side, in lanes, which the compiler turns into
+//! vector instructions. A single message goes to the crate `md-5`.
 
 use md5::{Digest, Md5};
 
@@ -85,7 +85,7 @@ const BEGIN: [u32; 4] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476];
 /// Returns the MD5 of each message.
 pub(super) fn digests(messages: &[&[u8]]) -> Vec<[u8; DIGEST_BYTES]> {
     let mut digests = vec![[0; DIGEST_BYTES]; messages.len()];
-    // Messages of about the same length go side by side, because the lanes go on together only up to the end of the shortest.
+    // Messages of about the same length go side by side, because all lanes advance together only until the shortest ends.
     let mut order: Vec<usize> = (0..messages.len()).collect();
     order.sort_unstable_by_key(|&index| messages[index].len());
     for group in order.chunks(LANES) {
@@ -107,7 +107,7 @@ fn digest_group<const N: usize>(messages: [&[u8]; N], group: &[usize], digests: 
     for at in 0..together {
         compress(&mut state, blocks.map(|blocks| &blocks[at]));
     }
-    // A lane that has ended goes on without effect: its digest is taken when it ends.
+    // A lane whose message has ended keeps running without effect: its digest is taken when it ends.
     let ends = messages.map(End::of);
     let block_count = |lane: usize| blocks[lane].len() + ends[lane].block_count;
     let longest = (0..N).map(block_count).max().unwrap_or_default();
@@ -152,7 +152,7 @@ fn compress<const N: usize>(state: &mut [[u32; N]; 4], blocks: [&[u8; BLOCK_BYTE
             word[lane] = u32::from_le_bytes(*bytes);
         }
     }
-    // The compiler turns a loop into vector instructions if nothing in it branches or loops: so `hash` has its steps written out.
+    // The compiler vectorizes a loop only if nothing in it branches or loops, so `hash` has its steps written out.
     for lane in 0..N {
         let [a, b, c, d] = hash(
             [state[0][lane], state[1][lane], state[2][lane], state[3][lane]],
@@ -177,7 +177,7 @@ fn hash(begin: [u32; 4], words: [u32; 16]) -> [u32; 4] {
             $a = sum.rotate_left($shift).wrapping_add($b);
         };
     }
-    // Four steps, after which each variable has its name again.
+    // Four steps, after which each variable is back in its original role.
     macro_rules! steps {
         ($mix:ident, $at:expr, $from:literal, $first:literal, $stride:literal, [$s0:literal, $s1:literal, $s2:literal, $s3:literal]) => {
             step!($mix(a b c d), $first + $stride * $at, $from + $at, $s0);

@@ -105,7 +105,7 @@ impl<'a> Fields<'a> {
 
     #[inline]
     fn bytes(&mut self) -> Result<Span, Malformed> {
-        // Java drops the bits above 32, and refuses what is negative then. No message is that long anyway.
+        // Java drops the bits above 32 and rejects a negative result. No message is that long anyway.
         let len = self.varint()? as u32;
         let start = self.at;
         self.advance(len as usize)?;

@@ -137,14 +137,14 @@ impl<'a> UserRecord<'a> {
 #[derive(Debug, Clone)]
 pub struct UserRecords<'a> {
     records: RecordsLeft<'a>,
-    /// The next records, each with the message in it if it is an aggregate with the right digest. Several are looked at together, because
-    /// their digests are computed side by side.
+    /// The next records, each with the message in it if it is an aggregate with the right digest. Several are read ahead together, because their
+    /// digests are computed side by side.
     ahead: VecDeque<(Record<'a>, Option<&'a [u8]>)>,
-    /// The aggregate that is handed out, the record that holds it, and the index of its next user record.
+    /// The aggregate whose user records are being returned, the record that holds it, and the index of its next user record.
     current: Option<(Record<'a>, Aggregate<'a>, usize)>,
     range: HashKeyRange,
     key_hash: KeyHash,
-    /// The first user record to hand out: its record, and its index there.
+    /// The first user record to return: its record, and its index there.
     start: (SequenceNumber, u64),
     foreign_count: u64,
     broken_count: u64,

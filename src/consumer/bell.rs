@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Wakes a thread, also as the waker of a task that the thread polls. A ring that comes before the thread waits is not lost.
+/// Wakes a thread, and can be the waker of a task that the thread polls. A ring before the thread waits is not lost.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     is_rung: AtomicBool,
-    /// Whoever rings takes it, so that the thread is asleep by then or has not looked yet.
+    /// Taken by each ring after it is recorded, so that the thread is asleep by then or has yet to check for rings.
     sleeper: Mutex<()>,
     rung: Condvar,
     patience: Patience,
@@ -33,7 +33,7 @@ impl Bell {
         self.hear();
     }
 
-    /// Waits as [`wait`](Self::wait) does, for a ring that often comes sooner than a thread wakes up.
+    /// Waits like [`wait`](Self::wait), but watches first, for rings that often come sooner than a thread can wake up.
     pub(crate) fn wait_awake(&self, timeout: Duration) {
         if self.patience.watch(|| self.is_rung.load(Ordering::Acquire)) {
             self.hear();
@@ -42,7 +42,7 @@ impl Bell {
         }
     }
 
-    /// Takes all rings that have come. By the swap, this thread sees what was written before each of them.
+    /// Consumes all rings so far. The swap makes this thread see everything that was written before each of them.
     fn hear(&self) {
         self.is_rung.swap(false, Ordering::AcqRel);
     }
@@ -54,21 +54,21 @@ impl Wake for Bell {
     }
 }
 
-/// Watches for something for tens of microseconds before a thread sleeps, because waking it costs as much; and does so less often while it
+/// Watches for a condition for tens of microseconds before a thread sleeps, because waking the thread costs as much. Watches less often while this
 /// is in vain.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {
-    /// So many times are left without a watch.
+    /// How many more times to skip the watch.
     left_out: AtomicU32,
 }
 
-/// How often a watch looks: for tens of microseconds in all.
+/// How often a watch checks: for tens of microseconds in all.
 const LOOKS: u32 = 1_000;
-/// So many times are left without a watch after one in vain.
+/// How many times to skip the watch after one in vain.
 const LEFT_OUT: u32 = 2;
 
 impl Patience {
-    /// Watches for something to become true, unless that has been in vain of late. Returns whether it did.
+    /// Watches for a condition to become true, unless recent watches were in vain. Returns whether it became true.
     pub(crate) fn watch(&self, is_true: impl Fn() -> bool) -> bool {
         let left_out = self.left_out.load(Ordering::Relaxed);
         if left_out > 0 {

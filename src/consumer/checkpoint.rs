@@ -51,7 +51,7 @@ struct Line {
     last_timestamp_micros: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_finished: bool,
-    /// This line and those that follow are all checkpoints. Earlier lines do not count, even if they still exist.
+    /// This line and the following ones are the complete set of checkpoints. Earlier lines do not count, even if they still exist.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_first_of_all: bool,
 }
@@ -76,7 +76,7 @@ pub(super) fn encode(checkpoint: Checkpoint, state: Option<&[u8]>, is_first_of_a
     data
 }
 
-/// What a record of a group's journal says.
+/// The content of a record in a group's journal.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Decoded<'a> {
     pub(super) shard: ShardId,

@@ -18,7 +18,7 @@ use crate::{
 
 /// Small, so that disk space is freed soon, and large enough for the largest state.
 const SEGMENT_BYTES: u64 = 1 << 20;
-/// All checkpoints are written again after this many bytes since the last time, or after twice their own size if that is more.
+/// All checkpoints are rewritten after this many bytes since the last time, or after twice their own size if that is more.
 const COMMITTED_BYTES_MAX: u64 = 64 << 10;
 /// More than the longest checkpoint takes in the log, without a state.
 const CHECKPOINT_BYTES: u64 = 160;
@@ -28,7 +28,7 @@ const CHECKPOINT_BYTES: u64 = 160;
 pub(super) struct Checkpoints {
     journal: Journal,
     latest: Mutex<Latest>,
-    /// A commit locks it for reading. Writing all checkpoints again locks it for writing, because those must be the latest ones.
+    /// A commit locks it for reading. Rewriting all checkpoints locks it for writing, because they must be the latest.
     gate: RwLock<()>,
 }
 
@@ -40,7 +40,7 @@ struct Latest {
     states: BTreeMap<ShardId, Arc<[u8]>>,
 }
 
-/// The name under which a group's journal says what reads as the group.
+/// The name under which a group's journal keeps which layer reads as the group.
 const READER: &str = "reader";
 
 /// What another process sees of a group.
@@ -50,7 +50,7 @@ pub(super) struct Seen {
     pub(super) states: BTreeMap<ShardId, Arc<[u8]>>,
     /// When the last checkpoint was written.
     pub(super) written_at: Option<Timestamp>,
-    /// What reads as the group, if it is not only workers.
+    /// The layer that reads as the group, if it is not only workers.
     pub(super) reader: Option<String>,
 }
 
@@ -97,12 +97,12 @@ impl Checkpoints {
         self.journal.log()
     }
 
-    /// Notes what reads as the group, for who describes it.
+    /// Records which layer reads as the group, for its description.
     pub(super) fn note_reader(&self, reader: &str) -> Result<()> {
         self.journal.keep(READER, reader)
     }
 
-    /// Keeps a text with the group, by name, unless there is one already. Returns the one that is kept.
+    /// Stores a text with the group under a name, unless there is one already. Returns the stored one.
     #[cfg(feature = "delivery")]
     pub(super) fn keep_first(&self, name: &str, text: &str) -> Result<String> {
         let _gate = self.gate.write();
@@ -151,8 +151,8 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Writes that a shard is read to its end, and where the shards begin that can now be read. Both are written at once, because the group
-    /// reports a shard that expired unread only if it has a checkpoint of that shard.
+    /// Writes that a shard is read to its end, and where the shards that can now be read begin. Both go into one batch, because the group reports
+    /// a shard that expired unread only if it has a checkpoint of that shard.
     pub(super) fn finish(
         &self,
         shard: ShardId,
@@ -171,7 +171,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Replaces all checkpoints by others, at once.
+    /// Replaces all checkpoints with others, atomically.
     pub(super) fn replace(&self, others: BTreeMap<ShardId, Checkpoint>) -> Result<()> {
         let _gate = self.gate.write();
         if let Some(first) = self.write(&others, true)? {
@@ -200,7 +200,7 @@ impl Checkpoints {
         bytes >= COMMITTED_BYTES_MAX && bytes >= 2 * self.latest.lock().bytes()
     }
 
-    /// Writes all checkpoints again. The caller holds the gate.
+    /// Rewrites all checkpoints. The caller holds the gate.
     fn put_all_again(&self, shards: &[ShardDescription]) -> Result<()> {
         let mut kept = self.latest.lock().clone();
         kept.checkpoints.extend(readable(&kept.checkpoints, shards));
@@ -228,7 +228,7 @@ impl Checkpoints {
     }
 }
 
-/// Returns what is known of a group that this process need not have open. Another one may.
+/// Returns what is known of a group, whether or not this process or another one has it open.
 pub(super) fn look(stream: &StreamReader, group: &str) -> Result<Seen> {
     let read = |(latest, written_at): &mut (Latest, Option<Timestamp>), record: &Record<'_>| {
         *written_at = Some(record.timestamp());
@@ -239,7 +239,7 @@ pub(super) fn look(stream: &StreamReader, group: &str) -> Result<Seen> {
     Ok(Seen { checkpoints, states, written_at, reader: kept.remove(READER) })
 }
 
-/// Returns what reads as a group, without its checkpoints.
+/// Returns which layer reads as a group, without its checkpoints.
 pub(super) fn reader_of(stream: &StreamReader, group: &str) -> Result<Option<String>> {
     Ok(logs_of(stream).read(group)?.describe().properties.remove(READER))
 }

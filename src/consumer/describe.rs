@@ -83,7 +83,7 @@ impl GroupState {
     }
 }
 
-/// What is written of a group, whichever process has it open.
+/// What a group has stored, whichever process has it open.
 #[derive(Debug)]
 pub(crate) struct Committed {
     /// The shards that the group still has to read.
@@ -96,7 +96,7 @@ pub(crate) struct Committed {
     pub(crate) reader: Option<String>,
 }
 
-/// Describes a group that this process need not have open.
+/// Describes a group, whether or not this process has it open.
 pub(super) fn describe_elsewhere(stream: &StreamReader, name: &str) -> Result<Committed> {
     let Seen { checkpoints, states, written_at, reader } = look(stream, name)?;
     let shards = describe(stream, |shard| checkpoints.get(&shard).copied(), &[])?;

@@ -3,7 +3,7 @@
 //! **Commit:** the lease is kept → the checkpoint is written → the checkpoint takes effect in memory, and the lease may end. A crash before
 //! the write leaves the previous checkpoint, and the records after it are handed out again.
 //!
-//! **End of a shard:** the commit that reaches the end records it, and also where those children begin whose parents are all finished → the
+//! **End of a shard:** the commit that reaches the end records the end, and where each child begins whose parents are all finished → the
 //! shard is removed from the leases, and these children are offered. After a crash, opening finds the same shards by the same rule.
 //!
 //! **Reset:** all leases are taken away, except for those with a commit in progress → these commits end → all checkpoints are replaced →
@@ -37,7 +37,7 @@ pub(super) struct GroupState {
     clock: Arc<dyn Clock>,
     /// The group holds retention back, so each commit has to be reported to the stream.
     has_hold: AtomicBool,
-    /// A worker waits that the limits of the stream hold up. Nothing but time lets it continue, and a task has no timer.
+    /// The stream's limits delay a waiting worker. Only time lets it continue, and a task has no timer.
     wakes_with_maintenance: AtomicBool,
 }
 
@@ -83,7 +83,7 @@ impl GroupState {
         }
     }
 
-    /// Locks the leases, with their time set to the present. A clock that is set forward ends no lease: only time that passes does.
+    /// Locks the leases, with their time set to the present. Setting the clock forward ends no lease; only elapsed time does.
     fn leases_now(&self) -> LockedLeases<'_> {
         let clock = Timestamp::default() + self.clock.elapsed();
         let mut leases = self.leases.lock();
@@ -98,7 +98,7 @@ impl GroupState {
         leases
     }
 
-    /// Does what nobody else may do in time: ends the leases of silent workers while all others wait, and wakes those who wait for the
+    /// Does what cannot wait for a worker's call: ends the leases of silent workers while all others wait, and wakes the workers that wait for the
     /// stream after it is closed.
     pub(super) fn attend(&self) {
         drop(self.settled());
@@ -107,7 +107,7 @@ impl GroupState {
         }
     }
 
-    /// Has all workers that wait woken by the next maintenance pass.
+    /// Makes the next maintenance pass wake all waiting workers.
     pub(super) fn wake_with_maintenance(&self) {
         self.wakes_with_maintenance.store(true, Ordering::Relaxed);
     }
@@ -129,8 +129,8 @@ impl GroupState {
         leases.version()
     }
 
-    /// Has a worker woken once the leases have another version than this one. Until [`end_wait`](Self::end_wait) or its next call it counts
-    /// as alive. Returns false if they have another version already.
+    /// Arranges for a worker to be woken once the version of the leases differs from this one. Until [`end_wait`](Self::end_wait) or its next
+    /// call, the worker counts as alive. Returns false if the version differs already.
     pub(super) fn begin_wait(
         &self,
         worker: WorkerId,
@@ -187,7 +187,7 @@ impl GroupState {
         }
     }
 
-    /// Commits that everything below `next` is handled. `arrival` is when the last record arrived that is handled, as a whole or in part.
+    /// Commits that everything below `next` is handled. `arrival` is the arrival time of the last record that is handled, as a whole or in part.
     pub(super) fn commit(
         &self,
         stream: &StreamReader,
@@ -201,7 +201,7 @@ impl GroupState {
         let begun = self.leases.lock().begin_commit(shard, worker, term, next, has_state);
         let is_end = match begun {
             Ok(Commit::Nothing) => return Ok(()),
-            // Who has a state has something left to do.
+            // A caller with a state has something left to do.
             Ok(Commit::Write { is_end }) => is_end && state.is_none(),
             Err(Refusal::Lost) => return Err(self.lease_lost(shard)),
             Err(Refusal::Beyond(handed_out)) => {
@@ -297,7 +297,7 @@ impl GroupState {
             && let Some(checkpoint) = self.checkpoints.get(shard)
         {
             let next = checkpoint.next.sequence;
-            // What goes with a state is not done. While the last record is there, the shard is, too.
+            // A state still needs its shard. Holding the last record keeps the shard from expiring.
             let has_state = self.checkpoints.state(shard).is_some();
             let first = next.previous().filter(|_| has_state).unwrap_or(next);
             extend::hold(stream, &self.name).release(shard, first);

@@ -49,7 +49,7 @@ struct OpenGroup {
 }
 
 impl OpenGroups {
-    /// Notes that a user of a group leaves. A group that nobody uses any more is closed, so that another process may open it.
+    /// Notes that a user of a group leaves. A group without users is closed, so that another process may open it.
     fn leave(&mut self, stream: &StreamReader, name: &str, state: &Arc<GroupState>) {
         // It may have been deleted, and created again, meanwhile.
         let of_name = self.by_name.get_mut(name).filter(|known| Arc::ptr_eq(&known.state, state));
@@ -194,7 +194,7 @@ impl Group {
         }
     }
 
-    /// Returns what is written of the group, whichever process has it open.
+    /// Returns what the group has stored, whichever process has it open.
     pub(crate) fn committed(&self) -> Result<Committed> {
         extend::check_name("a consumer group", &self.name)?;
         if self.reader.is_closed() {
@@ -291,8 +291,8 @@ impl Group {
         Ok(self.open(None, false, |_| Ok(()))?.0)
     }
 
-    /// Opens the group, and runs `work` with its state, which is not deleted meanwhile. A new group begins at `start`; without that, the group
-    /// must exist.
+    /// Opens the group, and runs `work` with its state; the group is not deleted meanwhile. A new group begins at `start`; without `start`, the
+    /// group must exist.
     pub(super) fn open<T>(
         &self,
         start: Option<Position>,

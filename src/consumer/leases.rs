@@ -1,7 +1,7 @@
 //! Decides which worker of a group reads which shard, without a disk or a clock.
 //!
 //! Each shard belongs to the **lease** of one worker at a time. A shard changes hands in two steps. First, the lease is marked as leaving,
-//! and its worker gets no more records of the shard. Once everything that was handed out is committed, or that took too long, the shard is
+//! and its worker gets no more records of the shard. Once everything handed out is committed, or committing took too long, the shard is
 //! free. It goes to the worker with the fewest shards.
 
 use std::collections::BTreeMap;
@@ -53,10 +53,10 @@ pub(super) struct Leases {
     joined_count: usize,
     next_worker: u64,
     next_term: u64,
-    /// Counts the changes of which worker may read what.
+    /// Counts the changes to which worker may read which shard.
     version: u64,
-    /// The time that leases are measured by. It advances with the time that passes according to the clock, and does not go back: a clock
-    /// that measures nothing but the time of day may be set back, and that gives nobody more time.
+    /// The time by which leases are measured. It advances with the elapsed time of the clock and never goes back: a clock that measures only the
+    /// time of day may be set back, and this must not extend a lease.
     now: Timestamp,
     clock_was: Timestamp,
     /// The earliest time at which a worker has been silent for too long, or a lease has been leaving for too long.
@@ -163,7 +163,7 @@ impl Leases {
         worker
     }
 
-    /// Removes a worker. Its shards are free at once.
+    /// Removes a worker. Its shards are free immediately.
     pub(super) fn leave(&mut self, worker: WorkerId) {
         self.joined_count -= 1;
         self.workers.remove(&worker);
@@ -250,8 +250,8 @@ impl Leases {
             .map(|lease| (checkpoint, lease))
     }
 
-    /// Checks whether a worker may commit that everything below `next` is handled. If so, the lease stays until `end_commit`. `term` is
-    /// that of the lease under which the records were handed out, if the worker knows of one. A state may be new at the same place.
+    /// Checks whether a worker may commit that everything below `next` is handled. If so, the lease stays until `end_commit`. `term` is the term
+    /// of the lease under which the records were handed out, if the worker knows it. A commit at the same place may still have a new state.
     pub(super) fn begin_commit(
         &mut self,
         shard: ShardId,
@@ -305,7 +305,7 @@ impl Leases {
         self.end_commit(shard, worker, next);
     }
 
-    /// Settles if it is time to.
+    /// Settles if something is due.
     pub(super) fn settle_if_due(&mut self) {
         if self.due <= self.now {
             self.settle();
@@ -381,7 +381,7 @@ impl Leases {
         self.grant_free();
     }
 
-    /// Marks exactly `count` of a worker's leases as leaving: first those that leave already, then those with nothing uncommitted.
+    /// Marks exactly `count` of a worker's leases as leaving: first those that are already leaving, then those with nothing uncommitted.
     fn mark_leaving(&mut self, worker: WorkerId, count: usize) {
         let now = self.now;
         let mut own: Vec<&mut Slot> = self

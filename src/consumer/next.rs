@@ -96,7 +96,7 @@ impl Worker {
         NextBatch { worker: self }
     }
 
-    /// Returns the next batch, or has the task woken once there may be one.
+    /// Returns the next batch, or arranges for the task to be woken once there may be one.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Batch>> {
         let outcome = loop {
             match self.try_next() {
@@ -114,18 +114,18 @@ impl Worker {
         Poll::Ready(outcome)
     }
 
-    /// Has the caller woken once the worker may read something. Returns false if it may already. Until
-    /// [`stop_waiting`](Self::stop_waiting) the worker counts as alive.
+    /// Arranges for the caller to be woken once the worker may read something. Returns false if it may already. Until
+    /// [`stop_waiting`](Self::stop_waiting), the worker counts as alive.
     fn wake_later(&mut self, context: &mut Context<'_>) -> Result<bool> {
         self.is_waiting = true;
         let version = self.version.unwrap_or_default();
         if !self.state.begin_wait(self.id, self.options.lease_timeout, version, context.waker()) {
             return Ok(false);
         }
-        // Looked at after the waker is in its place: closing the stream wakes it.
+        // Checked after the waker is registered: closing the stream wakes it.
         let is_closed = self.options.group.reader.is_closed();
         let open = self.readings.iter().filter(|reading| reading.is_to_read());
-        // Those that the limits hold up are readable already. Time brings them back, and closing the stream does.
+        // Throttled shards are readable already. Only time, or closing the stream, ends the wait for them.
         let (throttled, open): (Vec<_>, Vec<_>) =
             open.partition(|reading| !is_closed && self.is_throttled(reading));
         if !throttled.is_empty() {
@@ -144,7 +144,7 @@ impl Worker {
         }
     }
 
-    /// Takes the worker off all lists of those who wait.
+    /// Removes the worker from all wait lists.
     pub(super) fn stop_waiting(&mut self) {
         if std::mem::take(&mut self.is_waiting) {
             self.records.end();

@@ -17,14 +17,14 @@ pub(super) fn readable(
         .filter(|(id, checkpoint)| !checkpoint.is_finished && !there.contains(id))
         .map(|(&id, &checkpoint)| (id, checkpoint))
         .collect();
-    // A shard that is neither there nor has a checkpoint expired. The group finished it and dropped its checkpoint, or never got to it.
+    // A shard that neither exists nor has a checkpoint has expired. The group finished it and dropped its checkpoint, or never reached it.
     let is_finished = |id: ShardId, is_gone_finished: bool| match checkpoints.get(&id) {
         Some(checkpoint) => checkpoint.is_finished,
         None => !there.contains(&id) && is_gone_finished,
     };
     let is_readable = |shard: &&ShardDescription| {
-        // A shard has a checkpoint once its parents are finished. One without may descend, by shards that are gone, from one that expired
-        // unfinished: it waits until the group has heard of all of those.
+        // A shard gets a checkpoint once its parents are finished. A shard without one may descend, through shards that are gone, from one that
+        // expired unfinished: it waits until the group has dealt with all of those.
         let is_gone_finished = checkpoints.contains_key(&shard.id) || expired.is_empty();
         !is_finished(shard.id, true) && shard.parents().all(|parent| is_finished(parent, is_gone_finished))
     };
@@ -88,7 +88,7 @@ mod tests {
         is_finished: false,
     };
 
-    /// Shard 4 expired unfinished. Of 10 and 11 the parents are gone, too.
+    /// Shard 4 expired unfinished. The parents of 10 and 11 are gone, too.
     #[test]
     fn p6_a_shard_that_expired_unread_holds_back_only_shards_that_may_descend_from_it() {
         let directory = tempfile::tempdir().unwrap();

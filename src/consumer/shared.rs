@@ -10,8 +10,8 @@ use super::leases::{Leases, WorkerId};
 
 /// The leases of a group, and what wakes the workers that wait.
 ///
-/// A worker looks at the version of the leases and leaves its waker while they are locked, so it cannot miss a change. Whoever changes the
-/// version takes all wakers and wakes them after the leases are unlocked, because waking may run a task at once, and the task locks them.
+/// A worker checks the version of the leases and stores its waker while they are locked, so it cannot miss a change. A thread that changes the
+/// version takes all wakers, and wakes them after it has unlocked the leases, because waking may immediately run a task, which locks them.
 #[derive(Debug, Default)]
 pub(super) struct SharedLeases {
     leases: Mutex<Leases>,
@@ -40,7 +40,7 @@ impl SharedLeases {
     }
 }
 
-/// The locked leases. Dropping this unlocks them. If their version is another one by then, it also wakes all workers that wait.
+/// The locked leases. Dropping this unlocks them. If their version has changed, it also wakes all waiting workers.
 pub(super) struct LockedLeases<'a> {
     // Fields are dropped in this order: unlocked first, then woken.
     leases: MutexGuard<'a, Leases>,
@@ -51,7 +51,7 @@ pub(super) struct LockedLeases<'a> {
 }
 
 impl<'a> LockedLeases<'a> {
-    /// Has a worker woken once the leases have another version.
+    /// Arranges for a worker to be woken once the version of the leases changes.
     pub(super) fn wake_later(&mut self, worker: WorkerId, waker: &Waker) {
         self.replaced = self.waiting.lock().insert(worker, waker.clone());
     }

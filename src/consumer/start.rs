@@ -70,7 +70,7 @@ impl Worker {
             let is_in_future = noted > self.stream().now();
             let position = if is_in_future { Position::TrimHorizon } else { Position::AtTimestamp(noted) };
             let mut iterator = self.stream().iterator(held.shard, position)?;
-            // If damage has taken the last handled record, the place may be behind others that it has taken, too. Those have to be reported.
+            // If damage has taken the last handled record, it may also have taken records from the checkpoint on. Reading from there reports them.
             if iterator.next_sequence() > held.checkpoint.sequence {
                 iterator.seek(Position::At(held.checkpoint.sequence))?;
             }
@@ -177,8 +177,8 @@ impl Worker {
         Ok((skipped, iterator))
     }
 
-    /// Returns where the first child of an expired shard begins. If the children have expired too, the shards count of which some parent has:
-    /// the ones that descend from them are among these.
+    /// Returns where the first child of an expired shard begins. If the children have expired too, the shards with an expired parent count: these
+    /// include the descendants of the children.
     fn first_of_children(&self, held: Held) -> SequenceNumber {
         let (shards, from) = (self.stream().shards(), held.checkpoint.sequence);
         let is_there = |id: ShardId| shards.iter().any(|shard| shard.id == id);

@@ -139,7 +139,7 @@ impl Worker {
         (reading.begun_within, reading.range) = (begun_within, range);
     }
 
-    /// Only the KPL sends again what is dropped, and it knows the shard of a key only if the stream hashes keys as Kinesis does.
+    /// Only the KPL resends what is dropped, and it knows the shard of a key only if the stream hashes keys as Kinesis does.
     fn must_check_range(&self) -> bool {
         self.key_hash == KeyHash::Md5
     }

@@ -53,7 +53,7 @@ pub struct Worker {
     /// The index of the shard whose turn it is.
     turn: usize,
     pub(super) skipped_count: u64,
-    /// Somebody waits for the next batch, and the group knows it.
+    /// A caller waits for the next batch, and the group knows it.
     pub(super) is_waiting: bool,
     /// The place on the wait lists of the shards.
     pub(super) records: extend::Waiting,
@@ -82,8 +82,8 @@ pub(super) struct Reading {
     /// The checkpoint at which the worker began to read, if that is within a record.
     pub(super) begun_within: Option<Place>,
     pub(super) range: Option<HashKeyRange>,
-    /// Until then the limits of the stream let nothing more of it pass, counted like [`Clock::elapsed`](crate::Clock::elapsed). Zero if they did
-    /// not refuse the last read.
+    /// The stream's limits block reads of this shard until then, counted like [`Clock::elapsed`](crate::Clock::elapsed). Zero if they did not
+    /// refuse the last read.
     pub(super) throttled_until: Duration,
     /// Ranges of records that were given up: the first, and the one after the last. A commit of everything before a range includes it.
     pub(super) given_up: Vec<(SequenceNumber, SequenceNumber)>,
@@ -196,7 +196,7 @@ impl Worker {
         }
     }
 
-    /// Returns whether the limits of the stream let nothing more of a shard pass for a while.
+    /// Returns whether the stream's limits currently block reads of a shard.
     pub(super) fn is_throttled(&self, reading: &Reading) -> bool {
         !reading.throttled_until.is_zero() && reading.throttled_until > self.stream().clock().elapsed()
     }
@@ -423,12 +423,12 @@ impl Worker {
         self.state.checkpoints.state(shard)
     }
 
-    /// Notes which layer reads as the worker's group, for who describes it.
+    /// Records which layer reads as the worker's group, for its description.
     pub(crate) fn note_reader(&self, layer: &str) -> Result<()> {
         self.state.checkpoints.note_reader(layer)
     }
 
-    /// Keeps a text with the group, by name, unless there is one already. Returns the one that is kept.
+    /// Stores a text with the group under a name, unless there is one already. Returns the stored one.
     #[cfg(feature = "delivery")]
     pub(crate) fn keep_first(&self, name: &str, text: &str) -> Result<String> {
         self.state.checkpoints.keep_first(name, text)
@@ -445,22 +445,22 @@ impl Worker {
         self.reading(shard).is_some_and(|at| self.readings[at].is_at_end)
     }
 
-    /// Returns whether a poll that has found nothing has looked for records of this shard, so that there were none: it looks at none that is paused,
-    /// or on its way to another worker, or whose reads the limits of the stream refuse.
+    /// Returns whether a poll that found nothing looked at this shard, so that it had no records. A poll skips shards that are paused, that are
+    /// moving to another worker, or whose reads the stream's limits refuse.
     pub(crate) fn looks_at(&self, shard: ShardId) -> bool {
         self.reading(shard).map(|at| &self.readings[at]).is_some_and(|reading| {
             reading.is_at_end || reading.is_to_read() && reading.throttled_until.is_zero()
         })
     }
 
-    /// Returns whether the limits of the stream refused the last read of a shard. Then it may have more records, whatever the time is by now.
+    /// Returns whether the limits of the stream refused the last read of a shard. If so, it may have more records, whatever the time is by now.
     #[cfg(feature = "sql")]
     pub(crate) fn is_held_up(&self, shard: ShardId) -> bool {
         self.reading(shard).is_some_and(|at| !self.readings[at].throttled_until.is_zero())
     }
 
-    /// Returns the number of the lease under which the worker reads a shard and commits, as of its last poll. Another lease begins at the checkpoint,
-    /// wherever the one before it was: others may have had the shard meanwhile, or the group was moved.
+    /// Returns the number of the lease under which the worker reads a shard and commits, as of its last poll. A new lease begins at the
+    /// checkpoint, wherever the previous one was: another worker may have had the shard meanwhile, or the group was moved.
     pub(crate) fn term(&self, shard: ShardId) -> Option<Term> {
         self.reading(shard).map(|at| self.readings[at].held.term)
     }

@@ -12,9 +12,9 @@ use super::function::{CallError, Function};
 use super::steps::{self, Call, Made};
 use crate::{Bell, StreamReader};
 
-/// So many calls run at a time, each for another shard.
+/// How many calls run at a time, each for a different shard.
 const THREADS_MAX: usize = 8;
-/// So many threads may be in calls that do not return. Further calls that take too long are waited for.
+/// How many threads may hang in calls that do not return. Beyond that, the delivery waits for calls that take too long.
 const HUNG_MAX: usize = 16;
 
 pub(super) type Called = Result<Vec<Made<'static>>, CallError>;
@@ -37,7 +37,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queue: VecDeque<(u64, Arc<Call>)>,
-    /// When the calls that run have begun.
+    /// When each running call began.
     running: BTreeMap<u64, Duration>,
     done: Vec<(u64, Called)>,
     next_number: u64,
@@ -63,7 +63,7 @@ impl Calls {
         &self.shared.function
     }
 
-    /// Has a call made. Returns its number.
+    /// Queues a call. Returns its number.
     pub(super) fn begin(&self, call: Arc<Call>) -> u64 {
         let mut state = self.shared.state.lock();
         let number = state.next_number;
@@ -73,12 +73,13 @@ impl Calls {
         number
     }
 
-    /// Returns the calls that have ended. A function in this process whose call takes longer than `time_max` has failed, and its thread is left alone.
+    /// Returns the calls that have ended. A call of a function in this process that takes longer than `time_max` has failed, and its thread is
+    /// abandoned.
     pub(super) fn take_done(&self, time_max: Duration) -> Vec<(u64, Called)> {
         let now = self.shared.stream.clock().elapsed();
         let mut state = self.shared.state.lock();
         let mut done = std::mem::take(&mut state.done);
-        // One over HTTP has the limit of its request.
+        // A function over HTTP has the timeout of its request.
         let may_hang = !matches!(self.shared.function, Function::Http(_));
         let overdue = |begun: Duration| may_hang && now.saturating_sub(begun) >= time_max;
         let late: Vec<u64> =
@@ -105,7 +106,7 @@ impl Drop for Calls {
 }
 
 impl Shared {
-    /// Has a thread look for a call that is due, if there is one.
+    /// Makes a thread look for a due call, if there is one.
     fn wake(self: &Arc<Self>, state: &mut State) {
         if state.queue.is_empty() {
             return;
@@ -114,7 +115,7 @@ impl Shared {
             self.due.notify_one();
         } else if state.threads < THREADS_MAX {
             let shared = Arc::clone(self);
-            // Without a thread, those that exist make the call, or a later try.
+            // If no thread can be started, an existing one makes the call, or a later attempt starts one.
             if thread::Builder::new().name("streamlog-call".into()).spawn(move || shared.run()).is_ok() {
                 state.threads += 1;
             }
@@ -136,7 +137,7 @@ impl Shared {
             let called = steps::call(&self.function, &call);
             state = self.state.lock();
             if state.running.remove(&number).is_none() {
-                // It took too long, and another thread is in the place of this one.
+                // The call took too long, and another thread has replaced this one.
                 state.hung_threads -= 1;
                 return;
             }

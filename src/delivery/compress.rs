@@ -29,7 +29,7 @@ pub enum CompressionFormat {
 }
 
 impl CompressionFormat {
-    /// Returns how names of objects end, with the dot.
+    /// Returns the extension of object names, with the dot.
     pub(super) fn extension(self) -> &'static str {
         match self {
             Self::Uncompressed => "",
@@ -68,7 +68,7 @@ pub(super) fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// The bytes that Hadoop compresses at once, by default.
+/// The default size of Hadoop's compression blocks, in bytes.
 const HADOOP_BLOCK_BYTES: usize = 256 << 10;
 
 /// Each block is its length, the length of its only chunk, and the chunk; lengths are big-endian numbers of four bytes.

@@ -1,4 +1,4 @@
-//! What the threads of a delivery share: the shards, and the objects that are on their way.
+//! The state that the threads of a delivery share: the shards, and the objects in delivery.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use super::state::State;
 use super::stats::DeliveryStats;
 use crate::{SequenceNumber, ShardId, Timestamp};
 
-/// What bounds a delivery.
+/// The limits of a delivery.
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
     pub(super) limits: Limits,
     pub(super) memory_bytes_max: usize,
     pub(super) partitions_max: usize,
     pub(super) retries: Retries,
-    /// Whether the objects of a shard are delivered one after the other, and know what their rows were made of.
+    /// Whether the objects of a shard are delivered one after the other, and keep the origins of their rows.
     pub(super) is_to_stream: bool,
     /// Whether a function makes the rows.
     pub(super) has_function: bool,
 }
 
-/// The present, by the clock, and by how much time has passed.
+/// The present, by the clock and as elapsed time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
     pub(super) time: Timestamp,
     pub(super) elapsed: Duration,
 }
 
-/// Names an object on its way. If the shard was lost and came back, its objects have other names.
+/// Identifies an object in delivery. If the shard was lost and came back, its objects have other tickets.
 pub(super) type Ticket = (ShardId, u64, u64);
 
 #[derive(Debug)]
@@ -48,13 +48,13 @@ pub(super) struct Core {
     taken_count: u64,
     pub(super) counts: DeliveryStats,
     pub(super) flush: Flush,
-    /// Whether records wait for calls of the function, or for the schema, and when something has to be done about that.
+    /// Whether records wait for calls of the function, or for the schema, and when to act on it.
     pub(super) has_calls: bool,
     pub(super) has_sample: bool,
     pub(super) waiting_due: Option<Duration>,
-    /// Whether the schema has to be decided by the records that are there.
+    /// Whether the schema must be decided from the records read so far.
     pub(super) must_decide_schema: bool,
-    /// Whether nothing is tried again that has failed.
+    /// Whether failed attempts are no longer retried.
     is_ending: bool,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Core {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flush {
     No,
-    /// As soon as all is read that is there.
+    /// As soon as everything available is read.
     OnceRead,
     /// What was read.
     Now,
@@ -100,8 +100,8 @@ impl Core {
         }
     }
 
-    /// Takes over a shard, with what was committed with its checkpoint. The error says why that cannot be, as the end of a sentence about the
-    /// state.
+    /// Takes over a shard, with the state that was committed with its checkpoint. The error says why that is impossible, as the end of a sentence
+    /// about the state.
     pub(super) fn take_over(
         &mut self,
         id: ShardId,
@@ -117,7 +117,7 @@ impl Core {
         Ok(())
     }
 
-    /// Goes on with the rules of which nothing but the schema was not decided yet.
+    /// Continues with these rules, which complete the current ones: only their schema was undecided.
     pub(super) fn decide_rules(&mut self, decided: &Arc<Rules>) {
         for held in self.shards.values_mut() {
             held.shard.replace_rules(&self.rules, decided);
@@ -126,13 +126,13 @@ impl Core {
         self.must_decide_schema = false;
     }
 
-    /// Forgets a shard. What is being delivered of it may still be delivered: it has the same name for whoever has the shard next.
+    /// Forgets a shard. Its objects in delivery may still be delivered: the next owner of the shard gives them the same names.
     pub(super) fn forget(&mut self, id: ShardId) {
         self.shards.remove(&id);
         self.jobs.retain(|(of, ..), _| *of != id);
     }
 
-    /// Returns what the buffers take in memory.
+    /// Returns the memory of the buffers.
     pub(super) fn memory_bytes(&self) -> usize {
         self.shards.values().map(|held| held.shard.memory_bytes).sum()
     }
@@ -147,8 +147,8 @@ impl Core {
         self.shards.values().map(|held| held.shard.active_parts()).sum()
     }
 
-    /// Returns whether records of a shard may be read. When memory is full, only those are that were read before, and only of one shard.
-    /// `may_adopt` says whether the shard may go on with new rules, because all that was read is added.
+    /// Returns whether records of a shard may be read. When memory is full, only records that were read before may be read, and only of one shard.
+    /// `may_adopt` says whether the shard may switch to new rules, because everything that was read is added.
     pub(super) fn may_read(&mut self, id: ShardId, may_adopt: bool) -> bool {
         let is_full = self.is_full();
         let first = self.shards.iter().find(|(_, held)| held.shard.is_replaying()).map(|(&id, _)| id);
@@ -156,11 +156,11 @@ impl Core {
         let Some(held) = self.shards.get_mut(&id) else { return false };
         let may_read =
             if is_full { first == Some(id) } else { self.flush != Flush::Now || held.shard.is_replaying() };
-        // In any case, so that what the last rules decided is delivered.
+        // Called in any case, so that objects decided under the last rules are delivered.
         (if may_adopt { held.shard.adopt(&rules) } else { held.shard.has_adopted(&rules) }) && may_read
     }
 
-    /// Adds what a record became. `has_failed` says that the call of the function has, so that it is not repeated after a crash.
+    /// Adds what a record became. `has_failed` says that the function's call for it failed, so that the call is not repeated after a crash.
     pub(super) fn push<'a>(
         &mut self,
         source: &Source<'_>,
@@ -217,14 +217,14 @@ impl Core {
         }
     }
 
-    /// Notes a commit, and begins to deliver what it has decided.
+    /// Notes a commit, and begins to deliver the objects that it contains.
     pub(super) fn note_commit(&mut self, id: ShardId, next: SequenceNumber, now: Now) {
         let Some(held) = self.shards.get_mut(&id) else { return };
         let (term, ready) = (held.term, held.shard.note_commit(next));
         self.add_jobs(id, term, ready, now);
     }
 
-    /// Begins to deliver what was read again.
+    /// Begins to deliver the objects whose records were read again.
     pub(super) fn deliver_again(&mut self, id: ShardId, now: Now) {
         let Some(held) = self.shards.get_mut(&id) else { return };
         let (term, ready) = (held.term, held.shard.take_ready());
@@ -237,7 +237,7 @@ impl Core {
         }
     }
 
-    /// Returns the objects on their way that do not wait for one before them.
+    /// Returns the objects in delivery that do not wait for an earlier one.
     fn first_jobs(&self) -> impl Iterator<Item = (Ticket, &Job)> {
         let mut before = None;
         let is_first = move |shard, job: &Job| {
@@ -263,7 +263,7 @@ impl Core {
         self.jobs.values().any(Job::is_running)
     }
 
-    /// Notes what became of an attempt.
+    /// Notes the outcome of an attempt.
     pub(super) fn finish(
         &mut self,
         ticket: Ticket,
@@ -301,17 +301,17 @@ impl Core {
         }
     }
 
-    /// Has everything delivered that was read, with one more attempt at most for each object.
+    /// Starts to deliver everything that was read, with at most one more attempt for each object.
     pub(super) fn begin_to_end(&mut self) {
         (self.flush, self.is_ending) = (Flush::Now, true);
     }
 
-    /// Returns whether the schema has to be decided now, and whether it has to be if it can, because the delivery ends.
+    /// Returns whether the schema must be decided now, and whether it must be decided if possible, because the delivery ends.
     pub(super) fn asks_for_schema(&self) -> (bool, bool) {
         (self.must_decide_schema, self.is_ending)
     }
 
-    /// Notes that nothing more was there to be read. Returns whether a flush goes on because of that.
+    /// Notes that nothing more can be read. Returns whether a flush continues because of it.
     pub(super) fn note_all_read(&mut self) -> bool {
         let is_held_up = self.has_calls || self.shards.values().any(|held| held.shard.is_paused);
         self.must_decide_schema |= self.flush == Flush::OnceRead && !is_held_up && self.has_sample;
@@ -322,17 +322,17 @@ impl Core {
         goes_on
     }
 
-    /// Returns whether no attempt is running, and none will.
+    /// Returns whether no attempt is running, and none will start.
     pub(super) fn has_ended(&self) -> bool {
         self.first_jobs().all(|(_, job)| job.has_failed())
     }
 
-    /// Returns whether a commit would say more than the last one.
+    /// Returns whether a commit would differ from the last one.
     pub(super) fn is_changed(&self) -> bool {
         self.shards.values().any(|held| held.shard.is_changed())
     }
 
-    /// Returns whether nothing that was read is left to be delivered.
+    /// Returns whether everything that was read is delivered.
     pub(super) fn is_clear(&self) -> bool {
         let is_clear = |held: &Held| held.shard.is_clear() && !held.shard.is_replaying();
         !self.has_calls && !self.has_sample && self.shards.values().all(is_clear)

@@ -36,7 +36,7 @@ impl CsvOptions {
 
     /// Sets the field delimiter: an ASCII character other than a quotation mark, a carriage return and a line feed. Default: a comma.
     pub fn delimiter(mut self, delimiter: char) -> Self {
-        // What is not ASCII is refused like the quotation mark.
+        // Non-ASCII characters are refused like the quotation mark.
         self.delimiter = u8::try_from(delimiter).ok().filter(u8::is_ascii).unwrap_or(b'"');
         self
     }
@@ -95,7 +95,7 @@ fn path(column: &str) -> Vec<&str> {
 pub(super) struct CsvRows {
     /// The columns whose values are in a member of the records' objects.
     columns_of: HashMap<String, Vec<usize>>,
-    /// How to go on in that member, for each column.
+    /// The rest of each column's path inside that member.
     inner_paths: Vec<Vec<String>>,
     names: Vec<String>,
     delimiter: u8,
@@ -170,7 +170,7 @@ fn one_line<'a>(value: &[u8]) -> Cow<'a, [u8]> {
     line.into()
 }
 
-/// Adds a line. Fields are in quotation marks where they have to be.
+/// Adds a line. Fields are quoted where necessary.
 fn push_line<'a>(fields: impl Iterator<Item = &'a [u8]>, delimiter: u8, to: &mut Vec<u8>) {
     let begin = to.len();
     for (field, index) in fields.zip(0..) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::sink::{Object, Sink, SinkError};
 use crate::Archive;
 
-/// What the name of a file ends with that is being written.
+/// The suffix of the name of a file that is being written.
 const PARTIAL: &str = ".partial";
 
 /// A directory in which each object is a file.
@@ -107,7 +107,7 @@ impl Archive for Directory {
 }
 
 impl Directory {
-    /// Fails if the directory itself is missing. A disk that is not mounted is no empty archive.
+    /// Fails if the directory itself is missing. An unmounted disk is not an empty archive.
     fn check_is_there(&self) -> io::Result<()> {
         match self.path.metadata() {
             Err(error) => Err(io::Error::other(format!("the directory is missing: {error}"))),
@@ -116,13 +116,13 @@ impl Directory {
     }
 }
 
-/// Opens an empty file for writing that nobody else writes. One that a killed process has left is taken over.
+/// Opens an empty file for writing that nobody else writes. A file that a killed process has left is taken over.
 fn open_alone(path: &Path) -> io::Result<File> {
     loop {
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         file.try_lock()
             .map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "somebody else writes it now"))?;
-        // Whoever had it before may have given it its name just now.
+        // The previous owner may just have renamed the file to its final name.
         let is_same =
             fs::metadata(path).is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()));
         if is_same {

@@ -1,4 +1,4 @@
-//! Reads for a delivery: from its worker into the buffers, and what was decided and delivered back into commits.
+//! Reads for a delivery: moves records from its worker into the buffers, and commits what was decided and delivered.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -19,7 +19,7 @@ use crate::{Batch, Error, Record, Result, SequenceNumber, ShardId, StreamReader,
 /// The name under which a group keeps the schema that was taken from the first records.
 pub(super) const SCHEMA: &str = "schema";
 
-/// So many records become rows before these are added to the buffers.
+/// How many records become rows before the rows are added to the buffers.
 const RECORDS_IN_A_ROW: usize = 64;
 
 /// The worker of a delivery, and the stream that it reads.
@@ -31,7 +31,7 @@ pub(super) struct Driver {
     sample: Sample,
     /// Whether the last look at all shards found nothing more.
     has_read_all: bool,
-    /// The shards that were taken over: under which lease, and the number of the next record.
+    /// The shards that were taken over: the lease, and the number of the next record.
     next: BTreeMap<ShardId, (Option<Term>, SequenceNumber)>,
     skipped_before: u64,
 }
@@ -53,8 +53,8 @@ impl Driver {
         now_of(&self.stream)
     }
 
-    /// Reads the next batch into the buffers. Returns false if there is none; then `wait` has run, which a new record ends. It is told whether nothing
-    /// more is there at all.
+    /// Reads the next batch into the buffers. Returns false if there is none, after it has run `wait`, which a new record ends. The argument of
+    /// `wait` says whether no shard has more.
     pub(super) fn read(
         &mut self,
         core: &Mutex<Core>,
@@ -67,7 +67,7 @@ impl Driver {
             let worker = next.worker();
             let has_read_all =
                 polled.is_pending() && worker.shards().into_iter().all(|id| worker.looks_at(id));
-            // The worker is on the lists of those who wait only as long as the future is there.
+            // The worker is registered as waiting only while the future exists.
             if polled.is_pending() {
                 wait(has_read_all);
             }
@@ -93,7 +93,7 @@ impl Driver {
         let (Some(first), Some(last)) = (batch.first_sequence(), batch.last_sequence()) else {
             return Ok(());
         };
-        // The worker reads again from its checkpoint on also if another process has opened the stream anew.
+        // The worker also restarts from its checkpoint if another process has reopened the stream.
         if self.has_lost(id) || self.next.get(&id).is_none_or(|&(_, next)| first < next) {
             self.take_over(core, id, first)?;
         }
@@ -145,7 +145,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Adds what records have become to the buffers, unless their schema is not decided yet.
+    /// Adds the rows of records to the buffers, unless their schema is not decided yet.
     fn take(&mut self, core: &Mutex<Core>, finished: Finished) {
         if finished.call.rules.plan.format.is_undecided() && core.lock().rules.plan.format.is_undecided() {
             self.sample.add(finished, self.now().elapsed);
@@ -168,7 +168,7 @@ impl Driver {
         core.decide(now);
     }
 
-    /// Takes the schema from the records that wait, unless it is known by now, and goes on with them.
+    /// Infers the schema from the waiting records, unless it is known by now, and continues with them.
     fn decide_schema(&mut self, core: &Mutex<Core>) -> Result<()> {
         let undecided = Arc::clone(&core.lock().rules);
         let invalid = |reason: String| Error::InvalidArgument(reason.into());
@@ -192,7 +192,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Returns whether a schema can be taken from the records that wait.
+    /// Returns whether a schema can be inferred from the waiting records.
     fn has_schema(&self, core: &Mutex<Core>) -> bool {
         core.lock().rules.plan.format.schema_of(self.sample.rows()).is_ok()
     }
@@ -224,12 +224,12 @@ impl Driver {
         }
     }
 
-    /// Ends all calls of the function. Their records come again when the delivery is started again.
+    /// Ends all calls of the function. Their records are read again when the delivery is restarted.
     pub(super) fn stop_calls(&mut self) {
         self.transform = None;
     }
 
-    /// Takes what calls of the function have made, begins those that are due, and decides the schema if it is time.
+    /// Takes the results of calls of the function, begins the calls that are due, and decides the schema if it is time.
     fn advance(&mut self, core: &Mutex<Core>) -> Result<()> {
         let now = self.now();
         if let Some(transform) = &mut self.transform {
@@ -237,7 +237,7 @@ impl Driver {
             finished.into_iter().for_each(|finished| self.take(core, finished));
         }
         let sample_due = self.sample.due(core.lock().bounds.limits.buffer_interval);
-        // Records that are there already take part, however long those before them have waited.
+        // Records that are already there are included, however long earlier ones have waited.
         let is_old = self.has_read_all && sample_due.is_some_and(|due| due <= now.elapsed);
         if !self.sample.is_empty() {
             let (must_decide, is_ending) = core.lock().asks_for_schema();
@@ -253,13 +253,13 @@ impl Driver {
         core.has_calls = self.transform.as_ref().is_some_and(|transform| !transform.is_all_clear());
         core.has_sample = !self.sample.is_empty();
         let calls = self.transform.as_ref().and_then(|transform| transform.due(now));
-        // Old records of which no schema can be taken wait for others, not for a time.
+        // Old records from which no schema can be inferred wait for others, not for a time.
         let sample_due = sample_due.filter(|_| core.has_sample && !is_old);
         core.waiting_due = calls.into_iter().chain(sample_due).min();
         Ok(())
     }
 
-    /// Decides what is due, commits that and what was delivered, and lets the worker read what there is room for.
+    /// Decides what is due, commits the decisions and deliveries, and lets the worker read as much as there is room for.
     pub(super) fn settle(&mut self, core: &Mutex<Core>, commits_all: bool) -> Result<()> {
         self.follow(core);
         self.advance(core)?;
@@ -274,7 +274,7 @@ impl Driver {
         outcome
     }
 
-    /// Drops shards that others have or that are finished, and notes which have ended.
+    /// Drops shards that others own or that are finished, and notes which have ended.
     fn follow(&mut self, core: &Mutex<Core>) {
         let mut core = core.lock();
         let lost: Vec<ShardId> = core.shards.keys().copied().filter(|&id| self.has_lost(id)).collect();
@@ -289,13 +289,13 @@ impl Driver {
         }
     }
 
-    /// Returns whether the lease is over under which a shard was taken over. The worker may have it under another one: then what is known of it here
-    /// is not what is committed.
+    /// Returns whether the lease under which a shard was taken over has ended. The worker may hold the shard under a new lease: then the state here
+    /// is not the committed one.
     fn has_lost(&self, id: ShardId) -> bool {
         self.next.get(&id).and_then(|&(term, _)| term) != self.worker.term(id)
     }
 
-    /// Returns whether all that was read of a shard is in the buffers.
+    /// Returns whether everything that was read from a shard is in the buffers.
     fn has_passed(&self, id: ShardId) -> bool {
         self.transform.as_ref().is_none_or(|transform| transform.is_clear(id)) && !self.sample.holds(id)
     }

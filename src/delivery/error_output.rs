@@ -1,4 +1,4 @@
-//! What the error output says of a record that could not be delivered.
+//! The lines of the error output about records that could not be delivered.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,4 +1,4 @@
-//! The formats of objects: how rows stand in them one behind the other.
+//! The formats of objects: how rows are encoded into them.
 
 use std::io;
 
@@ -98,7 +98,7 @@ impl Format {
         Self(Kind::Parquet(options))
     }
 
-    /// Checks the format, and whether objects of it may be compressed so. The error is a sentence for the caller.
+    /// Checks the format, and whether its objects may have this compression. The error is a sentence for the caller.
     #[cfg_attr(not(feature = "parquet"), expect(unused_variables, reason = "all of them may be compressed"))]
     pub(super) fn check(&self, compression: CompressionFormat) -> Result<(), String> {
         match &self.0 {
@@ -113,7 +113,7 @@ impl Format {
         }
     }
 
-    /// Returns whether a schema has to be taken from the first records.
+    /// Returns whether the schema must be inferred from the first records.
     pub(super) fn is_undecided(&self) -> bool {
         match &self.0 {
             #[cfg(feature = "parquet")]
@@ -122,7 +122,7 @@ impl Format {
         }
     }
 
-    /// Takes a schema from rows, as a text. The error says why that cannot be.
+    /// Infers a schema from rows, as text. The error says why that is impossible.
     #[cfg_attr(not(feature = "parquet"), expect(unused_variables, reason = "no other format has one"))]
     pub(super) fn schema_of<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<String, String> {
         match &self.0 {
@@ -132,7 +132,7 @@ impl Format {
         }
     }
 
-    /// Returns the format with a schema that was taken from rows.
+    /// Returns the format with a schema that was inferred from rows.
     #[cfg_attr(not(feature = "parquet"), expect(unused_variables, reason = "no other format has one"))]
     pub(super) fn with_schema(&self, schema: &str) -> Result<Self, String> {
         match &self.0 {
@@ -150,7 +150,7 @@ impl Format {
         }
     }
 
-    /// Returns whether the rows stand one behind the other.
+    /// Returns whether the rows are stored one after the other.
     pub(super) fn has_rows(&self) -> bool {
         match &self.0 {
             Kind::Delimited { .. } | Kind::JsonLines | Kind::Csv(_) => true,
@@ -159,7 +159,7 @@ impl Format {
         }
     }
 
-    /// Returns how names of objects end, with the dot.
+    /// Returns the extension of object names, with the dot.
     pub(super) fn extension(&self) -> &'static str {
         match self.0 {
             Kind::Delimited { .. } => "",
@@ -180,7 +180,7 @@ impl Format {
         }
     }
 
-    /// Returns what writes an object, into a buffer that is empty.
+    /// Returns the encoder of an object, which writes into this empty buffer.
     pub(super) fn begin(&self, buffer: Vec<u8>) -> Box<dyn Encode> {
         let (delimiter, is_json) = match &self.0 {
             Kind::Delimited { delimiter } => (delimiter.clone(), false),
@@ -207,13 +207,13 @@ pub(super) trait Encode: std::fmt::Debug + Send {
     /// Adds a row. If it does not fit into the format, nothing is added, and the error says why.
     fn push(&mut self, data: &[u8]) -> Result<(), String>;
 
-    /// Returns whether a row fits into the format, as [`push`](Self::push) says it.
+    /// Returns whether a row fits into the format, as [`push`](Self::push) does.
     fn check(&self, data: &[u8]) -> Result<(), String>;
 
     /// Returns the bytes that it takes in memory.
     fn memory_bytes(&self) -> usize;
 
-    /// Returns the object. Fails only if memory does, or what the format is written with.
+    /// Returns the object. Fails only if memory runs out, or if the library that writes the format fails.
     fn finish(self: Box<Self>) -> io::Result<Body>;
 }
 
@@ -223,7 +223,7 @@ pub(super) struct Body {
     pub(super) bytes: Bytes,
     /// Where the first row begins.
     pub(super) begin: usize,
-    /// Where each row ends, with its delimiter. Empty if the rows do not stand one behind the other.
+    /// Where each row ends, with its delimiter. Empty if the rows are not stored one after the other.
     pub(super) row_ends: Vec<usize>,
     pub(super) delimiter_bytes: usize,
 }
@@ -272,7 +272,7 @@ impl Encode for Rows {
     }
 }
 
-/// Makes room for more. Hundreds of buffers that grow at once must not take twice the memory at once, so they grow by an eighth.
+/// Makes room for more. Hundreds of buffers may grow at the same time and must not double their memory, so each grows by an eighth.
 pub(super) fn make_room<T>(buffer: &mut Vec<T>, count: usize) {
     if buffer.capacity() - buffer.len() < count {
         buffer.reserve_exact(count.max(buffer.capacity() / 8).max(ROOM_BYTES / size_of::<T>()));

@@ -151,7 +151,7 @@ impl CallError {
 }
 
 impl Function {
-    /// Calls the function. What it answers is in the order of the records.
+    /// Calls the function. Its results are in the order of the records.
     pub(super) fn call(&self, records: &[DeliveryRecord<'_>]) -> Result<Vec<Transformed>, CallError> {
         const PANICKED: &str = "the function has panicked";
         match self {
@@ -184,7 +184,7 @@ impl Function {
         }
     }
 
-    /// Returns how often a call is repeated that has failed.
+    /// Returns how often a failed call is retried.
     pub(super) fn retries(&self) -> u32 {
         match self {
             Self::Each(_) | Self::Batch(_) => 0,

@@ -29,7 +29,7 @@ pub(super) struct Client {
     pub(super) timeout: Duration,
 }
 
-/// What came back.
+/// The answer to a request.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -64,7 +64,7 @@ impl Client {
         })
     }
 
-    /// Reads answers of up to so many bytes.
+    /// Reads answers of up to this many bytes.
     pub(super) fn with_answers_of(mut self, bytes_max: usize) -> Self {
         self.answer_bytes_max = bytes_max;
         self
@@ -82,7 +82,7 @@ impl Client {
         Ok(self)
     }
 
-    /// Trusts the certificates in a text in PEM, and what they have signed, and nothing else.
+    /// Trusts only the certificates in a PEM text and those that they have signed.
     pub(super) fn with_root_certificates(mut self, pem: &[u8]) -> Result<Self> {
         let refused = |reason: &str| invalid(format!("the root certificates {reason}"));
         let mut certificates: Vec<Certificate<'static>> = vec![];
@@ -104,7 +104,7 @@ impl Client {
         self.secrets.last().map(String::as_str)
     }
 
-    /// Sends a request to a path below the URI. An error is one of the network: whether the request was received is not known then.
+    /// Sends a request to a path below the URI. An error is a network error: it is then unknown whether the request was received.
     pub(super) fn post(
         &self,
         path: &str,
@@ -131,7 +131,7 @@ impl Client {
         }
     }
 
-    /// Returns what to say of an answer that is no success.
+    /// Returns the error text for an unsuccessful answer.
     pub(super) fn complaint(&self, reason: &str, message: &str) -> String {
         let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
         let colon = if message.is_empty() { "" } else { ": " };
@@ -143,7 +143,7 @@ impl Client {
     }
 }
 
-/// Returns an error of the network, with what to do if it is one of the server's certificate.
+/// Returns the text of a network error, with advice if it concerns the server's certificate.
 fn certificate_error(text: &str) -> String {
     let Some((_, reason)) = text.split_once("invalid peer certificate: ") else { return text.to_owned() };
     let advice = match reason {

@@ -220,7 +220,7 @@ fn record_id(record: &DeliveryRecord<'_>) -> String {
     format!("{}.{}.{}", record.shard, record.sequence, record.sub_sequence)
 }
 
-/// Returns what Lambda says of an error.
+/// Returns Lambda's message about an error.
 fn message_of(answer: &Answer) -> String {
     answer.json()["errorMessage"].as_str().unwrap_or_default().to_owned()
 }
@@ -249,7 +249,7 @@ struct Metadata {
     partition_keys: Option<BTreeMap<String, String>>,
 }
 
-/// Returns what an answer says of each record. The error is Firehose's code, and the end of a sentence about the function.
+/// Returns the outcome of each record in an answer. The error is Firehose's code, and the end of a sentence about the function.
 fn outcomes(
     answer: &Answer,
     records: &[DeliveryRecord<'_>],

@@ -25,14 +25,14 @@ const ERROR_CONTENT_TYPE: &str = "application/x-ndjson";
 pub(super) struct Retries {
     pub(super) first_pause: Duration,
     pub(super) longest_pause: Duration,
-    /// From the first attempt on. `None`: for as long as it takes. What the sink will never take does not wait for that.
+    /// How long to retry, from the first attempt on. `None`: without limit. An object that the sink will never take is not retried.
     pub(super) duration: Option<Duration>,
-    /// The word for what goes to the error output then.
+    /// The word for objects that then go to the error output.
     pub(super) error_output_type: &'static str,
 }
 
 impl Retries {
-    /// Returns how long to wait after so many attempts.
+    /// Returns how long to wait after this many attempts.
     pub(super) fn pause(&self, attempts: u32) -> Duration {
         let doubled = self.first_pause.saturating_mul(1 << attempts.saturating_sub(1).min(20));
         doubled.min(self.longest_pause)
@@ -76,7 +76,7 @@ pub(super) struct Attempt {
     decided: Decided,
     rules: Arc<Rules>,
     content: Option<Content>,
-    /// The error because of which it goes to the error output.
+    /// The sink did not take the object, so it goes to the error output.
     is_given_up: bool,
 }
 
@@ -84,7 +84,7 @@ pub(super) struct Attempt {
 pub(super) enum Outcome {
     Delivered {
         is_error_output: bool,
-        /// What the rows were in, if another object can have it.
+        /// The buffer of the rows, if another object can reuse it.
         buffer: Option<Vec<u8>>,
     },
     Again,
@@ -171,7 +171,7 @@ impl Job {
         Outcome::Again
     }
 
-    /// Takes the buffer of an object of a shard without partitions, unless the sink has kept it. Partitions are many, and each would have one.
+    /// Takes the buffer of an object of a shard without partitions, unless the sink has kept it. There are many partitions, and each would keep one.
     fn take_buffer(&mut self) -> Option<Vec<u8>> {
         let is_whole = self.decided.part.has_all_records();
         let is_of_rows = self.rules.plan.format.has_rows()
@@ -187,7 +187,7 @@ impl Job {
         Some(buffer.into())
     }
 
-    /// Makes the object one of the error output.
+    /// Turns the object into one of the error output.
     fn give_up(&mut self, error: &SinkError, error_output_type: &str, now: Timestamp) {
         self.is_given_up = true;
         let Some(Content::Encoded(object)) = &mut self.content else { return };
@@ -231,7 +231,7 @@ impl Attempt {
         };
         let put = extend::run_callback(|| {
             sink.put(&object)?;
-            // Who finds the manifest finds the object.
+            // Written after the object, so that a reader of the manifest finds the object.
             manifest.map_or(Ok(()), |manifest| sink.put(&manifest))
         });
         self.content = Some(Content::Encoded(object));

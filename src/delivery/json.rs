@@ -16,7 +16,7 @@ pub(super) fn check(data: &[u8]) -> Result<bool, String> {
 }
 
 /// Adds JSON without the blanks around it, and on one line: if there is a line feed, without any blanks between its tokens. If it is known that there
-/// is none, nobody looks for one.
+/// is none, the search is skipped.
 pub(super) fn push_on_one_line(json: &[u8], is_on_one_line: bool, to: &mut Vec<u8>) {
     let json = json.trim_ascii();
     if is_on_one_line || !json.contains(&b'\n') && !json.contains(&b'\r') {
@@ -58,7 +58,7 @@ impl<'de, F: FnMut(&str, &'de RawValue)> Visitor<'de> for Members<F> {
     }
 }
 
-/// Calls a function with each member of an object, in order. Fails for anything that is no object.
+/// Calls a function with each member of an object, in order. Fails for anything that is not an object.
 pub(super) fn for_each_member<'a>(
     json: &'a [u8],
     each: impl FnMut(&str, &'a RawValue),
@@ -95,7 +95,7 @@ pub(super) fn written(value: &RawValue) -> Written<'_> {
     Written { text: value.get(), has_escapes: value.get().contains('\\') }
 }
 
-/// Returns the value of a member, or `None` if the value is no object or has no such member. Of several, the last one counts.
+/// Returns the value of a member, or `None` if the value is not an object or has no such member. Of several, the last one counts.
 pub(super) fn member<'a>(value: Written<'a>, name: &str) -> Option<Written<'a>> {
     let mut found = None;
     find_members(value.text.as_bytes(), |key, value| {
@@ -181,7 +181,7 @@ mod tests {
         let mut found = vec![];
         let json = br#"{"\u0061": 1, "b": 2}"#;
         find_members(json, |name, value| found.push((name.to_owned(), value.text))).unwrap();
-        // What the first look has found comes again, and never a name that was not decoded.
+        // The members found by the first pass come again, and never with an undecoded name.
         assert_eq!(found, [("b", "2"), ("a", "1"), ("b", "2")].map(|(name, text)| (name.to_owned(), text)));
         let deep = format!(r#"{{"a": {}{}}}"#, "[".repeat(200), "]".repeat(200));
         let mut names = vec![];

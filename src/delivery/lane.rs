@@ -1,4 +1,4 @@
-//! The records of a shard on their way to the function: gathered until a call is due, and one call at a time, so that their order stays.
+//! The records of a shard on their way to the function: gathered until a call is due, with one call at a time to keep their order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(super) struct Running {
 pub(super) enum Stage {
     /// A thread has the call, under this number.
     Called(u64),
-    /// It has failed, and is due again then.
+    /// It has failed, and is due again at this time.
     Failed(Duration),
 }
 
@@ -71,7 +71,7 @@ impl Lane {
         self.batches.is_empty()
     }
 
-    /// Returns whether no more records have to be read for the next call.
+    /// Returns whether the next call needs no more records.
     pub(super) fn is_full(&self, gathering: Gathering) -> bool {
         self.bytes >= gathering.bytes
     }
@@ -87,8 +87,8 @@ impl Lane {
         }
     }
 
-    /// Takes the records of the next call: the batches that they are in, the first of them, and the one after the last. Records before
-    /// `replayed_to` and others are never in the same call.
+    /// Takes the records of the next call: the batches that they are in, the first of them, and the one after the last. A call never mixes records
+    /// before `replayed_to` with others.
     pub(super) fn take(
         &mut self,
         gathering: Gathering,
@@ -114,7 +114,7 @@ impl Lane {
         (of_call.cloned().collect(), first, end)
     }
 
-    /// Ends the call that runs, and forgets its records.
+    /// Ends the running call, and forgets its records.
     pub(super) fn finish(&mut self) -> Option<Running> {
         let running = self.running.take()?;
         let end = running.call.end;
@@ -125,7 +125,7 @@ impl Lane {
     }
 }
 
-/// What a record counts besides its data and its key, so that a call of many small records has a bound, too.
+/// What a record counts for besides its data and its key, so that the number of small records in a call is bounded, too.
 const RECORD_BYTES: usize = 200;
 
 fn bytes_of(record: &crate::Record<'_>) -> usize {

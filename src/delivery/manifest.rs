@@ -1,4 +1,4 @@
-//! Manifests: a file beside each object that says where it is, for what loads objects into a database.
+//! Manifests: a file beside each object that says where the object is, for tools that load objects into a database.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -228,7 +228,7 @@ impl Delivery {
         // No thread panics: foreign code runs as a callback.
         let ended = thread.join().unwrap_or(Ok(()));
         for thread in self.deliverers.drain(..) {
-            // One that still waits for its sink ends when that answers.
+            // A thread that still waits for its sink ends when the sink answers.
             if !self.shared.core.lock().has_running() {
                 drop(thread.join());
             }

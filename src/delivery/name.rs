@@ -32,15 +32,15 @@ pub(super) fn name(rules: &Rules, part: &Part, shard: ShardId, span: &Span) -> S
     name.push_str(&own_name(rules, shard, span, &random_uuid()));
     match part {
         Part::Records(_) => name.push_str(&extension(rules)),
-        // Whatever the records' objects are, these are lines or plain bytes.
+        // Whatever the format of the records' objects, these are lines or plain bytes.
         Part::Errors(_) => name.push_str(".jsonl"),
         Part::Backup => {}
     }
     name
 }
 
-/// Returns the name in the error output of an object that its sink did not take. What is random in it follows from the object's id, because the
-/// name is not committed, and the same after a crash.
+/// Returns the name in the error output of an object that its sink did not take. Its random part is derived from the object's id: the name is not
+/// committed, but must be the same after a crash.
 pub(super) fn of_failed(rules: &Rules, shard: ShardId, span: &Span, kind: &str, id: &str) -> String {
     let oldest = rules.zoned(span.oldest);
     let digits = id.bytes().filter_map(|byte| char::from(byte).to_digit(16));
@@ -53,7 +53,7 @@ fn own_name(rules: &Rules, shard: ShardId, span: &Span, uuid: &str) -> String {
     let delivery = &rules.plan.delivery;
     match rules.plan.naming {
         Naming::Sequence => {
-            // A record may be part of several objects. What comes first in each of them differs then.
+            // A record may be part of several objects. Their first rows then have different indexes.
             let index = if span.first_index > 0 { format!(".{}", span.first_index) } else { String::new() };
             format!("{delivery}-{shard}-{:020}{index}-{:020}", span.first.get(), span.last.get())
         }

@@ -1,13 +1,13 @@
-//! What is noted of records beside their objects, because it would turn out otherwise if they were read again.
+//! Notes about records beside their objects, kept because the outcome would differ if the records were read again.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::SequenceNumber;
 
-/// So much is noted before everything that is built is decided.
+/// How much is noted before all objects that are being built are decided.
 const NOTED_MAX: usize = 10_000;
-/// About how many bytes a row takes for which there were too many parts, and a failed record that stands alone.
+/// About how many bytes the note of a row for which there were too many parts takes, or of a failed record that stands alone.
 const OVERFLOWED_BYTES: usize = 26;
 const FAILED_BYTES: usize = 44;
 
@@ -15,8 +15,8 @@ const FAILED_BYTES: usize = 44;
 pub(super) struct Noted {
     /// Rows for which there were too many parts.
     overflowed: BTreeSet<(SequenceNumber, u32)>,
-    /// Records for which the call of the function failed. It is not repeated for them when they are read again: another outcome would put
-    /// their rows into other parts.
+    /// Records for which the call of the function failed. The call is not repeated when they are read again: another outcome would put their rows
+    /// into other parts.
     failed: BTreeSet<SequenceNumber>,
 }
 

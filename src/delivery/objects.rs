@@ -16,15 +16,15 @@ pub(super) struct Building {
     pub(super) span: Span,
     pub(super) rows: Box<dyn Encode>,
     pub(super) row_count: u64,
-    /// What each row was made of, if the sink wants to know.
+    /// The origin of each row, if the sink wants it.
     pub(super) origins: Vec<Origin>,
     pub(super) origin_bytes: usize,
-    /// The bytes of what was added, as they were before they were formatted.
+    /// The bytes that were added, counted before formatting.
     pub(super) input_bytes: usize,
     /// When it was begun.
     pub(super) begun: Duration,
-    /// A checksum of which rows were added and, if a function makes them, of their data. Without one, the same records are the same rows. The error
-    /// output is left out, because it has times in it.
+    /// A checksum of which rows were added and, if a function makes them, of their data. Without a function, the same records become the same rows.
+    /// The error output is excluded, because it contains times.
     pub(super) checksum: u64,
 }
 
@@ -110,8 +110,8 @@ impl Objects {
         })
     }
 
-    /// Takes what was built again to its end, because all records before a number were read. Returns whether there were objects without any
-    /// rows, because retention has dropped their records, and the names of those that have other rows than before.
+    /// Completes the objects that were built again, because all records before a number were read. Returns whether some have no rows, because
+    /// retention has dropped their records, and the names of those whose rows differ from before.
     pub(super) fn note_read_to(&mut self, read_to: SequenceNumber) -> (bool, Vec<String>) {
         let (mut gone, mut changed) = (vec![], vec![]);
         for (&number, object) in &mut self.all {

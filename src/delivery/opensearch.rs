@@ -92,7 +92,7 @@ impl OpenSearchBulk {
         Ok(self)
     }
 
-    /// Returns which of the rows that were sent the index will never take, and why.
+    /// Returns which of the sent rows the index will never accept, and why.
     fn judge(&self, answer: &Answer, sent: &[usize]) -> std::result::Result<(Vec<usize>, String), SinkError> {
         let json = answer.json();
         if answer.status != 200 {
@@ -150,7 +150,7 @@ fn push_document(id: &str, row: &[u8], to: &mut Vec<u8>) -> bool {
     let action = serde_json::json!({ "index": { "_id": id } });
     to.extend_from_slice(action.to_string().as_bytes());
     to.push(b'\n');
-    // Between the tokens of JSON, a line end is a blank, and inside of them there is none.
+    // Between JSON tokens, a line end is whitespace; inside tokens there is none.
     to.extend(row.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
     to.push(b'\n');
     true

@@ -25,9 +25,9 @@ use super::sub_records::SubRecords;
 use crate::{Error, Group, MINUTE, Position, Result, Stream, StreamReader};
 
 const TRANSFORM_TIMEOUT_MAX: Duration = MINUTE.saturating_mul(5);
-/// The word for objects that a sink without a word of its own did not take.
+/// The word for objects that were rejected by a sink without a word of its own.
 const DELIVERY_FAILED: &str = "delivery-failed";
-/// Less than what a supervisor gives a program that it ends: Kubernetes gives 30 s.
+/// Less than the grace period of supervisors: Kubernetes gives a program 30 s to end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The settings of a [`Delivery`]. [`Stream::delivery`] returns them, and [`start`](Self::start) starts the delivery. Names, ranges and defaults are
@@ -581,7 +581,7 @@ impl DeliveryOptions {
         self
     }
 
-    /// Sets how the objects are named: as Firehose names those of a stream of this name, whose settings have this version.
+    /// Names the objects as Firehose does for a stream of this name whose settings have this version.
     #[cfg(feature = "gateway")]
     pub(crate) fn firehose_names(mut self, name: &str, version: u64) -> Self {
         (self.plan.naming, self.plan.version) = (Naming::Firehose, version);

@@ -46,7 +46,7 @@ impl ErrorKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) first: SequenceNumber,
-    /// The index of its first row among the rows that the first record became. No other object has both the same.
+    /// The index of its first row among the rows that the first record became. No other object has the same pair.
     pub(super) first_index: u32,
     pub(super) last: SequenceNumber,
     /// When the first record arrived.
@@ -69,7 +69,7 @@ pub(super) struct Row<'a> {
     pub(super) key: Cow<'a, [u8]>,
 }
 
-/// What a row of an object was made of.
+/// The source of a row of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) sequence: SequenceNumber,
@@ -81,7 +81,7 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) fn memory_bytes(&self) -> usize {
-        // A list of them has grown to twice its length at most.
+        // The capacity of a list of them is at most twice its length.
         2 * size_of::<Self>() + self.key.len()
     }
 }

@@ -1,4 +1,4 @@
-//! What decides how records become objects.
+//! The settings that decide how records become objects.
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp as Moment, ZonedDateTime};
@@ -21,7 +21,7 @@ use crate::Timestamp;
 pub(super) struct Plan {
     /// The name of the delivery.
     pub(super) delivery: String,
-    /// What Firehose's names of objects say: it counts the changes of the settings.
+    /// The version in Firehose's names of objects: it counts the changes of the settings.
     #[serde(default = "first_version")]
     pub(super) version: u64,
     pub(super) format: Format,
@@ -40,7 +40,7 @@ pub(super) struct Plan {
     pub(super) queries: Vec<String>,
     pub(super) decompresses: bool,
     pub(super) deaggregates: bool,
-    /// Whether the log events of CloudWatch are taken apart.
+    /// Whether the log events of CloudWatch are extracted.
     pub(super) extracts_messages: bool,
     #[serde(default)]
     pub(super) sub_records: Option<SubRecords>,
@@ -91,7 +91,7 @@ impl Rules {
     }
 }
 
-/// Firehose's rule for the end of names, but that capital letters are allowed too.
+/// Firehose's rule for extensions, except that capital letters are allowed, too.
 fn check_extension(extension: &str) -> Result<(), String> {
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b"!-_.*'()".contains(&byte);
     let is_empty = extension.is_empty();

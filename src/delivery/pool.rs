@@ -13,7 +13,7 @@ use super::driver::{Driver, now_of};
 use super::job::Sinks;
 use crate::{Bell, Error, Result, StreamReader};
 
-/// What the threads of a delivery share.
+/// The state that the threads of a delivery share.
 pub(super) struct Shared {
     pub(super) core: Mutex<Core>,
     /// Notified when an object is due.
@@ -28,7 +28,7 @@ pub(super) struct Shared {
     pub(super) is_over: AtomicBool,
     stream: StreamReader,
     sinks: Sinks,
-    /// How long closing waits for what is on its way.
+    /// How long closing waits for objects in delivery.
     close_timeout: Duration,
 }
 
@@ -44,7 +44,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 const LOOK_AT_ONCE: Duration = Duration::from_millis(1);
 /// How long it waits if nothing is due, and after an error.
 const LOOK_RARELY: Duration = Duration::from_secs(1);
-/// So many batches are read between two looks at what is due.
+/// How many batches are read between two checks for due work.
 const BATCHES_IN_A_ROW: usize = 16;
 
 impl Shared {
@@ -73,7 +73,7 @@ impl Shared {
         self.bell.ring();
     }
 
-    /// Has everything delivered that was put. Returns whether that was so within the time.
+    /// Delivers everything that was put. Returns whether that succeeded in time.
     pub(super) fn flush(&self, timeout: Duration) -> bool {
         let mut core = self.core.lock();
         core.flush = Flush::OnceRead;
@@ -107,7 +107,7 @@ impl Shared {
         }
     }
 
-    /// Reads and commits until the delivery is closed, or its stream is.
+    /// Reads and commits until the delivery or its stream is closed.
     pub(super) fn drive(&self, mut driver: Driver) -> Result<()> {
         let waker = Waker::from(Arc::clone(&self.bell));
         let mut context = Context::from_waker(&waker);
@@ -117,7 +117,7 @@ impl Shared {
             match self.step(&mut driver, &mut context, was_idle) {
                 Ok(has_read) => was_idle = !has_read,
                 Err(Error::Closed) => break,
-                // The state in a checkpoint is not one of a delivery's.
+                // The state in the checkpoint is not a delivery's.
                 Err(error @ Error::InvalidArgument(_)) => {
                     self.core.lock().counts.last_error = Some(error.to_string());
                     outcome = Err(error);
@@ -140,7 +140,7 @@ impl Shared {
         outcome
     }
 
-    /// Delivers what was read, as far as that works at the first attempt and in time, and commits it.
+    /// Delivers and commits what was read, as far as the first attempt succeeds in time.
     fn end(&self, driver: &mut Driver) -> Result<()> {
         driver.stop_calls();
         self.core.lock().begin_to_end();
@@ -153,7 +153,7 @@ impl Shared {
             };
             self.due.notify_all();
             let core = self.core.lock();
-            // What was delivered since is committed, too.
+            // Objects that were delivered since are committed, too.
             if is_late || core.has_ended() && (settled.is_err() || !core.is_changed()) {
                 return settled;
             }
@@ -171,7 +171,7 @@ impl Shared {
             self.due.notify_all();
         }
         for _ in 0..BATCHES_IN_A_ROW {
-            // What was put before a flush is not read if the look at the log was before it, too.
+            // If the log was checked before the flush was requested, records that were put in between may be unread.
             let was_asked = self.core.lock().flush == Flush::OnceRead;
             let wait = |has_read_all: bool| {
                 let mut core = self.core.lock();

@@ -23,7 +23,7 @@ const TIME_DEFAULT: &str = "yyyy/MM/dd/HH/";
 pub(super) struct Prefix {
     text: String,
     pieces: Vec<Piece>,
-    /// How long it becomes without the values of keys.
+    /// Its evaluated length without the values of keys.
     fixed_bytes: usize,
 }
 
@@ -44,14 +44,14 @@ pub(super) struct Values<'a> {
     /// The values of the partition keys.
     pub(super) keys: &'a [String],
     pub(super) error_output_type: &'a str,
-    /// What random strings follow from, if they are to be the same each time.
+    /// The seed of random strings, if they must be the same each time.
     pub(super) seed: Option<u64>,
 }
 
 /// Which expressions a prefix may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use<'a> {
-    /// Before the names of the records' objects. These are the names of the partition keys, each with where its value comes from.
+    /// For the names of the records' objects, with the names of the partition keys and the source of each value.
     Records(&'a [(KeySource, String)]),
     Errors,
 }
@@ -121,7 +121,7 @@ impl Prefix {
         self.pieces.iter().any(is)
     }
 
-    /// Returns whether the prefix may become as long as these values of the partition keys make it.
+    /// Returns whether the prefix is short enough with these values of the partition keys.
     pub(super) fn has_room_for(&self, keys: &[String]) -> bool {
         let bytes_of = |piece: &Piece| match piece {
             Piece::Key(at) => escaped(&keys[*at]).len(),
@@ -180,7 +180,7 @@ fn piece(expression: &str, of: Use<'_>) -> Result<Piece, String> {
     at.map(Piece::Key).ok_or_else(|| format!("!{{{expression}}} names no partition key of the delivery"))
 }
 
-/// Refuses a beginning of names that would lead them out of their directory.
+/// Refuses a prefix that would lead names out of their directory.
 pub(super) fn check_text(text: &str) -> Result<(), String> {
     check_path(&[Piece::Literal(text.to_owned())])
 }
@@ -195,7 +195,7 @@ fn check_path(pieces: &[Piece]) -> Result<(), String> {
         return Err("a prefix with a control character or a backslash".into());
     }
     let is_wrong = |segment: &str| matches!(segment, "." | "..");
-    // The last segment goes on with the object's name.
+    // The last segment continues with the object's name.
     let mut segments: Vec<_> = path.split('/').collect();
     segments.pop();
     if segments.into_iter().any(is_wrong) {
@@ -220,8 +220,8 @@ fn sample(pieces: &[Piece], key: &str) -> String {
     path
 }
 
-/// Returns the value of a partition key so that it is always part of one segment of the name: what would end the segment, and a percent sign,
-/// become `%` and two digits, as in an address of the web. So do the dots of a value of dots alone.
+/// Escapes the value of a partition key, so that it always stays within one segment of the name: characters that would end the segment, and the
+/// percent sign, become `%` and two digits, as in a URL. So do the dots of a value that has only dots.
 fn escaped(value: &str) -> String {
     let mut to = String::with_capacity(value.len());
     let is_dots = value.chars().all(|char| char == '.');
@@ -242,7 +242,7 @@ fn escaped(value: &str) -> String {
 const RANDOM_CHARS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const RANDOM_LEN: usize = 11;
 
-/// Returns 11 characters that differ from number to number. They are no secret.
+/// Returns 11 characters that differ from number to number. They are not secret.
 fn random_string(mut number: u64) -> String {
     let mut random = String::new();
     for _ in 0..RANDOM_LEN {
@@ -252,7 +252,7 @@ fn random_string(mut number: u64) -> String {
     random
 }
 
-/// Returns a number that differs from call to call. It is no secret.
+/// Returns a number that differs from call to call. It is not secret.
 pub(super) fn random_number() -> u64 {
     RandomState::new().build_hasher().finish()
 }

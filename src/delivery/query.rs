@@ -9,7 +9,7 @@ use serde_json::Value;
 const TEXT_MAX: usize = 1_024;
 const DEPTH_MAX: usize = 32;
 
-/// A query that was parsed: stages, each of which works on the value of the one before.
+/// A query that was parsed: stages, each of which works on the value of the previous one.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Query(Vec<Alternatives>);
 
@@ -194,7 +194,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// Passes over a sign, if it comes next.
+    /// Skips this text, if it comes next.
     fn take(&mut self, sign: &str) -> bool {
         let rest = self.skip_blanks().strip_prefix(sign);
         rest.map(|rest| self.rest = rest).is_some()

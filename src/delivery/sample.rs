@@ -1,4 +1,4 @@
-//! The first records of a delivery whose schema is taken from them: they wait here until it is decided.
+//! The first records of a delivery whose schema is inferred from them: they wait here until it is decided.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::part::Part;
 use super::transform::Finished;
 use crate::ShardId;
 
-/// So many records are enough, or so many bytes of them.
+/// This many records are enough, or this many bytes of them.
 const RECORDS: usize = 1_000;
 const BYTES: usize = 1 << 20;
 

@@ -1,14 +1,14 @@
-//! One shard of a delivery: its records become rows, the rows objects, and what is decided about these becomes the shard's checkpoint.
+//! One shard of a delivery: its records become rows, the rows become objects, and the decisions about objects become the shard's checkpoint.
 //!
 //! An object goes through four stages:
 //! 1. It is **built**: rows of one part are added. A crash forgets it, and its records are read again.
 //! 2. Its borders are **decided**: from here on it has a name, and no row is added.
-//! 3. The decision is **committed** with the checkpoint. Only then is the object handed out to be delivered. After a crash, its records are read
-//!    again, and it is built once more: the same rows under the same name.
+//! 3. The decision is **committed** with the checkpoint. Only then may the object be delivered. After a crash, its records are read again, and it is
+//!    built once more: the same rows under the same name.
 //! 4. It is **delivered**, and forgotten. The next commit says so. A crash before that delivers it again.
 //!
-//! The checkpoint is before the first record that is in an object which is not delivered. Parts that are further than that are noted beside it. So
-//! each row is in exactly one object, whatever the other parts do.
+//! The checkpoint is before the first record of every undelivered object. Parts that are further ahead are noted beside it. So each row is in exactly
+//! one object, whatever the other parts do.
 
 mod checkpoint;
 mod spare;
@@ -31,7 +31,7 @@ use super::state::{Decided, State, part_bytes};
 use crate::{SequenceNumber, ShardId, Timestamp};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// While the state to be committed has so many bytes, by estimate, nothing is read and hardly anything decided. A commit takes 1 MB.
+/// While the state to be committed has this many bytes or more, by estimate, nothing is read and hardly anything is decided. A commit takes 1 MB.
 const STATE_BYTES: usize = 400 << 10;
 
 #[derive(Debug)]
@@ -40,16 +40,16 @@ pub(super) struct Shard {
     rules: Arc<Rules>,
     /// The number of the next record.
     pub(super) read_to: SequenceNumber,
-    /// Up to here, records are read again whose objects were decided before a crash.
+    /// Records before this one are read again, because their objects were decided before a crash.
     replayed_to: SequenceNumber,
     parts: BTreeMap<Part, PartState>,
     objects: Objects,
     pub(super) noted: Noted,
-    /// Says of records that are read again whether they fit into the format. It holds no rows.
+    /// Checks whether records that are read again fit into the format. It holds no rows.
     judge: Option<Box<dyn Encode>>,
-    /// The names of objects that have other rows than before a crash.
+    /// The names of objects whose rows differ from before a crash.
     changed: Vec<String>,
-    /// What the buffers take in memory.
+    /// The memory of the buffers.
     pub(super) memory_bytes: usize,
     /// The buffer of an object that was delivered, for the next one without partition keys. Its pages are there already, and it does not have to grow.
     spare: Option<Vec<u8>>,
@@ -57,9 +57,9 @@ pub(super) struct Shard {
     largest_input_bytes: usize,
     pub(super) is_at_end: bool,
     pub(super) is_paused: bool,
-    /// Whether objects are to know what their rows were made of.
+    /// Whether objects keep the origins of their rows.
     pub(super) keeps_origins: bool,
-    /// Whether rows may be others after a crash, because a function makes them.
+    /// Whether rows may differ after a crash, because a function makes them.
     pub(super) is_of_function: bool,
     pub(super) state_bytes_max: usize,
     /// Whether objects were decided or delivered since the last checkpoint was taken.
@@ -71,7 +71,7 @@ pub(super) struct Shard {
 #[derive(Debug, Default)]
 struct PartState {
     building: Option<Building>,
-    /// All rows before are in decided objects.
+    /// All rows of earlier records are in decided objects.
     decided: SequenceNumber,
 }
 
@@ -83,9 +83,9 @@ pub(super) struct Limits {
 }
 
 impl Shard {
-    /// Goes on where a checkpoint is: at `next`, with what was committed beside it.
+    /// Continues from a checkpoint: at `next`, with the state that was committed beside it.
     ///
-    /// The error says why that cannot be, as the end of a sentence about the state.
+    /// The error says why that is impossible, as the end of a sentence about the state.
     pub(super) fn new(
         id: ShardId,
         next: SequenceNumber,
@@ -130,7 +130,7 @@ impl Shard {
         }
         self.noted = state.noted;
         if state.plan != self.rules.plan {
-            // They were valid when they were committed, but the machine may be another one.
+            // They were valid when they were committed, but this may be another machine.
             let invalid = |reason: String| {
                 format!(
                     "has settings that are not valid here: {reason}. Change that until all is delivered, or delete the group to start anew"
@@ -150,30 +150,30 @@ impl Shard {
         self.read_to < self.replayed_to
     }
 
-    /// Returns up to where that is so. The record itself is not among these.
+    /// Returns the record before which all records are read again.
     pub(super) fn replayed_to(&self) -> SequenceNumber {
         self.replayed_to
     }
 
-    /// Takes the names of objects that have other rows than before a crash.
+    /// Takes the names of objects whose rows differ from before a crash.
     pub(super) fn take_changed(&mut self) -> Vec<String> {
         std::mem::take(&mut self.changed)
     }
 
-    /// Goes on with rules that have replaced others, if it has those. Only their schema may differ, of which no row was added.
+    /// Switches to rules that have replaced others, if the shard has the replaced ones. Only the schema may differ, and no row was added under it.
     pub(super) fn replace_rules(&mut self, replaced: &Rules, by: &Arc<Rules>) {
         if self.rules.plan == replaced.plan {
             self.rules = Arc::clone(by);
         }
     }
 
-    /// Returns whether the shard goes on with these rules, or still reads again what was decided under others.
+    /// Returns whether the shard has these rules, or still reads records again that were decided under others.
     pub(super) fn has_adopted(&self, rules: &Rules) -> bool {
         self.rules.plan == rules.plan || self.is_replaying()
     }
 
-    /// Goes on with other rules, if nothing is left that was decided under the last ones. Otherwise lets no record be read until that is so.
-    /// Returns whether records may be read. While the state is full, none may be: each may add to it.
+    /// Switches to other rules once nothing is left that was decided under the last ones. Returns whether records may be read: not before that, and
+    /// not while the state is full, because each record may add to it.
     pub(super) fn adopt(&mut self, rules: &Arc<Rules>) -> bool {
         if self.is_replaying() {
             return true;
@@ -205,7 +205,7 @@ impl Shard {
         let mut failed_count = 0;
         for (row, index) in rows.into_iter().zip(0..) {
             let place = (source.sequence, index);
-            // What is read again had room, unless it was noted: the error output of these records may be decided.
+            // Rows that are read again had room, unless they were noted: the error output of these records may be decided.
             let must_have_room = !self.is_replaying() && is_keyed(&row.part);
             let is_over = self.noted.has_overflowed(place)
                 || must_have_room && !self.is_building(&row.part) && !may_begin();
@@ -255,7 +255,7 @@ impl Shard {
         }
     }
 
-    /// Notes that the shard was read to its end. What would be read again behind it is gone.
+    /// Notes that the shard was read to its end. Records behind it that were to be read again are gone.
     pub(super) fn note_end(&mut self) {
         self.is_at_end = true;
         if self.is_replaying() {
@@ -361,7 +361,7 @@ impl Shard {
         built.map(Building::memory_bytes).max().unwrap_or_default()
     }
 
-    /// Decides the objects that are built and take at least so much memory.
+    /// Decides the objects that are being built and take at least this much memory.
     pub(super) fn decide_large(&mut self, memory_bytes: usize) {
         self.decide_where(|building| building.memory_bytes() >= memory_bytes);
     }
@@ -369,7 +369,7 @@ impl Shard {
     /// Decides the objects that are due, as long as the state has room for them.
     fn decide_where(&mut self, is_due: impl Fn(&Building) -> bool) {
         let mut state_bytes = self.state_bytes();
-        // When nothing is on its way, the oldest object is what keeps the state from becoming smaller.
+        // When nothing is in delivery, only the oldest object keeps the state from shrinking.
         let mut oldest = if self.objects.is_empty() { self.first_built() } else { None };
         for (part, state) in &mut self.parts {
             let may_decide = |building: &mut Building| match state_bytes < self.state_bytes_max {
@@ -396,7 +396,7 @@ impl Shard {
         self.parts.values().filter_map(|state| Some(state.building.as_ref()?.span.first)).min()
     }
 
-    /// Returns when the oldest record arrived that was read and is not delivered.
+    /// Returns the arrival time of the oldest record that was read and is not delivered.
     pub(super) fn oldest(&self) -> Option<Timestamp> {
         let built = self.parts.values().filter_map(|state| Some(state.building.as_ref()?.span.oldest));
         built.chain(self.objects.decided().map(|decided| decided.span.oldest)).min()

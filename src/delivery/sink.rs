@@ -24,7 +24,7 @@ pub struct Object {
     pub(super) content_encoding: Option<&'static str>,
     pub(super) bytes: Bytes,
     pub(super) body: Option<Body>,
-    /// What the rows were made of, for a sink of the library that wants to know.
+    /// The origins of the rows, for a sink of the library that wants them.
     pub(super) origins: Vec<Origin>,
 }
 
@@ -113,7 +113,7 @@ impl SinkError {
     }
 }
 
-/// The error of a sink that takes rows one by one, and no object of a format that has none.
+/// The error of a sink that takes single rows, for an object of a format without rows.
 pub(super) fn no_rows(sink: &str) -> SinkError {
     SinkError::permanent(format!("{sink} takes rows, and the format of the delivery has none"))
 }

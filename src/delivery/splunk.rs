@@ -136,13 +136,13 @@ impl SplunkHec {
         Err(if is_permanent { SinkError::permanent(complaint) } else { SinkError::temporary(complaint) })
     }
 
-    /// Asks whether a request is indexed until it is.
+    /// Polls until a request is indexed.
     fn wait_for(&self, id: u64) -> std::result::Result<(), SinkError> {
         let path = format!("/services/collector/ack?channel={}", self.channel);
         let body = serde_json::json!({ "acks": [id] }).to_string();
         let (mut waited, mut pause) = (Duration::ZERO, FIRST_PAUSE);
         loop {
-            // That it cannot be asked now says nothing of the request.
+            // A failed poll says nothing about the request.
             let answer = self.post(&path, body.as_bytes());
             if answer.is_ok_and(|answer| answer.json()["acks"][id.to_string()] == true) {
                 return Ok(());
@@ -219,7 +219,7 @@ mod tests {
         };
         assert_eq!(event(b"{\"page\":1}").as_deref(), Some("{\"event\":{\"page\":1}}\n"));
         assert_eq!(event(b"a \"line\"").as_deref(), Some("{\"event\":\"a \\\"line\\\"\"}\n"));
-        // Half of a surrogate pair is no character: it goes as a text.
+        // Half of a surrogate pair is not a character: the row is sent as text.
         assert_eq!(event(b"\"\\ud800\"").as_deref(), Some("{\"event\":\"\\\"\\\\ud800\\\"\"}\n"));
         assert_eq!(event(b"{\"page\":\"\xff\"}"), None);
     }

@@ -1,4 +1,4 @@
-//! What is committed with the checkpoint of a shard: the objects that are decided and may not be there yet.
+//! The state that is committed with the checkpoint of a shard: the objects that are decided and may not be delivered yet.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::{SequenceNumber, Timestamp};
 pub(super) struct State {
     /// The plan under which the objects were decided.
     pub(super) plan: Plan,
-    /// The parts that are further than the checkpoint, and up to which record they are decided. The record is not among these.
+    /// The parts that are further than the checkpoint, and up to which record, exclusively, they are decided.
     pub(super) decided: Vec<(Part, SequenceNumber)>,
     pub(super) objects: Vec<Decided>,
     pub(super) noted: Noted,
@@ -34,7 +34,7 @@ pub(super) struct Decided {
 /// About how many bytes the names of members, the numbers, the id and the checksum of an object take.
 const OBJECT_BYTES: usize = 232;
 
-/// Returns about how many bytes a part takes, with how far it is decided.
+/// Returns about how many bytes a part takes, including how far it is decided.
 pub(super) fn part_bytes(part: &Part) -> usize {
     let keys: &[String] = if let Part::Records(keys) = part { keys } else { &[] };
     // A quotation mark takes two bytes, a control character six.
@@ -106,7 +106,7 @@ impl State {
         serde_json::to_vec(&stored).expect("texts and numbers always serialize")
     }
 
-    /// Decodes a state. The error says why that cannot be, as the end of a sentence.
+    /// Decodes a state. The error says why that is impossible, as the end of a sentence.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
         let stored = stored(bytes)?;
         let object = |object: StoredObject| Decided {

@@ -20,16 +20,16 @@ pub(super) struct Call {
     pub(super) first: SequenceNumber,
     pub(super) end: SequenceNumber,
     pub(super) rules: Arc<Rules>,
-    /// Those for which a call has failed before a crash: they are not in this one.
+    /// Records whose call failed before a crash: they are not in this one.
     pub(super) failed: Vec<SequenceNumber>,
     pub(super) now: Timestamp,
 }
 
-/// What a record has become.
+/// The rows that a record has become.
 #[derive(Debug)]
 pub(super) struct Made<'a> {
     pub(super) rows: Vec<Row<'a>>,
-    /// Whether a call has failed for it.
+    /// Whether its call has failed.
     pub(super) has_failed: bool,
 }
 
@@ -80,7 +80,7 @@ impl Call {
     }
 }
 
-/// What the steps before the function have made of a record, and why there is no more.
+/// The units that the steps before the function made of a record, and why there are no more.
 struct Units<'a> {
     units: Vec<Unit<'a>>,
     error: Option<String>,

@@ -22,7 +22,7 @@ use super::sink::{Object, Sink, SinkError};
 use crate::extend::check_range;
 use crate::{Error, IoFailure, Result};
 
-/// S3's smallest part of a multipart upload, but for the last.
+/// S3's smallest part of a multipart upload, except for the last.
 const PART_BYTES_MIN: usize = 5 << 20;
 const PART_BYTES_MAX: usize = 1 << 30;
 const PART_BYTES: usize = 16 << 20;
@@ -88,7 +88,7 @@ impl fmt::Debug for ObjectStorage {
     }
 }
 
-/// Returns a store from its builder: settings of the environment, then those of the caller.
+/// Builds a store: applies the settings of the environment, then those of the caller.
 macro_rules! build {
     ($builder:ty, $url:expr, $options:expr) => {{
         let mut builder = <$builder>::from_env().with_url($url).with_retry(retries());
@@ -269,7 +269,7 @@ struct Upload {
 impl Upload {
     async fn run(mut self) -> object_store::Result<()> {
         match self.put().await {
-            // The store has no attributes, as a local directory has none.
+            // The store has no attributes, like a local directory.
             Err(StoreError::NotImplemented { .. } | StoreError::NotSupported { .. })
                 if !self.attributes.is_empty() =>
             {
@@ -319,7 +319,7 @@ fn retries() -> RetryConfig {
     RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() }
 }
 
-/// Returns the text of an error and of its causes, as far as it does not say them itself.
+/// Returns the text of an error, with the causes that it does not mention itself.
 pub(super) fn text_of(error: &StoreError) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

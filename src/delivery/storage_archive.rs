@@ -45,7 +45,7 @@ impl ObjectStorage {
         }
     }
 
-    /// Returns a part of an object, and how long the whole is.
+    /// Returns a part of an object, and the length of the whole.
     fn part(&self, path: &Path, begin: u64) -> io::Result<(Bytes, u64)> {
         let (store, path) = (Arc::clone(&self.store), path.clone());
         let range = GetRange::Bounded(begin..begin + self.part_bytes as u64);
@@ -57,7 +57,7 @@ impl ObjectStorage {
         })
     }
 
-    /// Uploads an object in parts, of which the first is there, and the others come.
+    /// Uploads an object in parts: the first is given, and the others are read from `from`.
     fn put_parts(&self, path: &Path, first: Bytes, from: &mut dyn Read) -> io::Result<()> {
         let (store, to) = (Arc::clone(&self.store), path.clone());
         let mut upload = self.request(async move { store.put_multipart(&to).await })?;
@@ -85,7 +85,7 @@ impl ObjectStorage {
     }
 }
 
-/// Reads so many bytes, or what is left.
+/// Reads this many bytes, or what is left.
 fn read_part(from: &mut dyn Read, bytes: usize) -> io::Result<Bytes> {
     let mut part = Vec::with_capacity(bytes.min(1 << 20));
     from.take(bytes as u64).read_to_end(&mut part)?;

@@ -25,7 +25,7 @@ impl Output {
         if input.describe().path == self.stream.describe().path {
             return Err(Error::InvalidArgument("a delivery cannot put into the stream that it reads".into()));
         }
-        // It recognises what was put before a crash.
+        // The sink recognises rows that were put before a crash.
         let sink = crate::Sink::open(&self.stream, group)?;
         Ok(StreamSink {
             sink,
@@ -55,7 +55,7 @@ impl Sink for StreamSink {
                     why = failed(&error);
                     rejected.push(row);
                 }
-                // What was put is not put again at the next attempt.
+                // The next attempt skips rows that were put.
                 Err(error) => return Err(SinkError::temporary(failed(&error))),
             }
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The greatest number of sub-records of one record, so that what one of them becomes has a bound.
+/// The most sub-records of one record, so that the output of a record is bounded.
 const COUNT_MAX: usize = 10_000;
 
 /// How a record contains several sub-records, as some producers pack them to fill up records.
@@ -30,7 +30,7 @@ impl SubRecords {
         }
     }
 
-    /// Returns the records in the data of one, or why it has none. It has all of them, or none.
+    /// Returns the sub-records in the data of a record, or why there are none. It returns all of them or none.
     pub(super) fn split<'a>(&self, data: &'a [u8]) -> Result<Vec<&'a [u8]>, String> {
         let records = match self {
             Self::Json => objects(data)?,
@@ -89,7 +89,7 @@ mod tests {
             ["{\"a\": 1}", "{\"b\":\"}{\"}", "{\"c\":{}}"]
         );
         assert_eq!(split(" ").unwrap(), [""; 0]);
-        // The whole record fails, so that none of its sub-records is there twice when somebody puts it right.
+        // The whole record fails, so that no sub-record is duplicated when somebody fixes the record and sends it again.
         assert!(split("{\"a\":1} x").unwrap_err().contains("no JSON"));
         assert!(split("{\"a\":1}[{\"a\":2}]").unwrap_err().contains("no object"));
         assert!(split("{\"a\":").is_err());

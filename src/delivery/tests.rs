@@ -49,13 +49,13 @@ fn rules(number: u8) -> Arc<Rules> {
     Arc::new(Rules::new(plan(number)).unwrap())
 }
 
-/// The keys of the rows that a record becomes. A row with a key of 10 or more is no JSON, and of the same part as one with the last digit.
+/// The keys of the rows that a record becomes. A row with a key of 10 or more is not JSON, and belongs to the part of its last digit.
 type Made = Vec<u8>;
 
 #[derive(Debug, Clone)]
 enum Op {
     Read(u8),
-    /// The next records are those of one call of the function, which fails.
+    /// The next records form one call of the function, which fails.
     Fail(u8),
     DecideLarge(u8),
     DecideAll,
@@ -63,7 +63,7 @@ enum Op {
     Commit {
         delivers: bool,
     },
-    /// One of the objects that may be delivered is, and that is noted or not.
+    /// Delivers one of the objects that may be delivered, and notes that or not.
     Deliver {
         which: u8,
         is_noted: bool,
@@ -86,7 +86,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// More than a plan takes in a state, and than two objects do that begin at the same record.
+/// More than the size of a plan in a state, and of two objects that begin at the same record.
 const PLAN_BYTES: usize = 650;
 const OBJECT_BYTES_MAX: usize = 700;
 
@@ -102,7 +102,7 @@ struct World {
     state_bytes_max: usize,
     ready: Vec<Ready>,
     committed: (SequenceNumber, Vec<u8>),
-    /// What the sink has: rows by the names of objects.
+    /// The contents of the sink: rows by the names of objects.
     objects: BTreeMap<String, Vec<String>>,
 }
 
@@ -218,7 +218,7 @@ impl World {
             );
             self.shard.note_delivered(object, None);
         } else {
-            // The sink has it, and nobody knows. What it holds is checked when it comes again.
+            // The sink has the object, but the delivery does not know. Its contents are checked when it comes again.
             self.objects.entry(ready.decided.name.clone()).or_insert_with(|| vec!["?".into()]);
         }
     }
@@ -280,7 +280,7 @@ impl World {
             for row in rows {
                 let json: serde_json::Value = match serde_json::from_str(row) {
                     Ok(json) => json,
-                    // Lines take what is no JSON.
+                    // The format of lines accepts data that is not JSON.
                     Err(_) => row
                         .rsplit(' ')
                         .next()
@@ -301,7 +301,7 @@ impl World {
     }
 }
 
-/// Whether rows are the same, but for what was not looked at and for the times of errors.
+/// Whether rows are the same, except for what was not checked and for the times of errors.
 fn is_same(before: &[String], after: &[String]) -> bool {
     before == ["?"] || before == after
 }
@@ -459,7 +459,7 @@ fn committed(plan: Plan) -> serde_json::Value {
     serde_json::from_slice(&world.shard.take_checkpoint().1).unwrap()
 }
 
-/// Returns why a delivery cannot go on with a state.
+/// Returns why a delivery cannot continue with a state.
 fn unusable(state: &serde_json::Value) -> String {
     let state = State::decode(&serde_json::to_vec(state).unwrap());
     state

@@ -66,7 +66,7 @@ fn part() -> impl Strategy<Value = Part> {
     ]
 }
 
-/// An object by its part, its shard, its first row, and how many records more it holds.
+/// An object by its part, its shard, its first row, and how many more records it holds.
 type Made = (Part, u32, u64, u32, u64);
 
 fn object() -> impl Strategy<Value = Made> {
@@ -109,7 +109,7 @@ proptest! {
             if let Some(other) = names.insert(name.clone(), (shard, first, first_index)) {
                 prop_assert_eq!(other, (shard, first, first_index), "{:?}", name);
             }
-            // Nor has what its sink did not take the name of anything else.
+            // The error output's name of a rejected object is unique, too.
             if matches!(part, Part::Records(_)) {
                 let failed = name::of_failed(&rules, shard_id, &span, "delivery-failed", "");
                 let other = names.insert(failed.clone(), (shard, first, first_index));

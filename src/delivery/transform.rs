@@ -19,7 +19,7 @@ pub(super) struct Transform {
     lanes: BTreeMap<ShardId, Lane>,
 }
 
-/// What has become of the records of a call.
+/// The outcome of the records of a call.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) call: Arc<Call>,
@@ -31,9 +31,9 @@ impl Transform {
         Self { calls, gathering, time_max, lanes: BTreeMap::new() }
     }
 
-    /// Begins with a shard that was taken over, at a record.
+    /// Begins the lane of a shard that was taken over, at a record.
     pub(super) fn take_over(&mut self, id: ShardId, first: SequenceNumber) {
-        // A call that runs for a lane that is gone ends unnoticed.
+        // The end of a call whose lane is gone is ignored.
         self.lanes.insert(id, Lane::new(first));
     }
 
@@ -65,7 +65,7 @@ impl Transform {
     /// Returns when the next call is due, or when one has taken too long.
     pub(super) fn due(&self, now: Now) -> Option<Duration> {
         let due = self.lanes.values().filter_map(|lane| lane.due(self.gathering)).min();
-        // A function that hangs is noticed when the time is looked at, which an injected clock may show at any time.
+        // A hanging function is detected when the clock is checked, and an injected clock may jump at any time.
         if self.is_all_clear() { None } else { Some(due.unwrap_or(now.elapsed + self.time_max)) }
     }
 
@@ -107,7 +107,7 @@ impl Transform {
         }
     }
 
-    /// Returns the calls that are done, for better or worse. One that has failed is repeated after a pause.
+    /// Returns the calls that are done, successful or not. A failed call is retried after a pause.
     pub(super) fn take_finished(&mut self, core: &mut Core, now: Now) -> Vec<Finished> {
         let mut finished = vec![];
         for (number, called) in self.calls.take_done(self.time_max) {
@@ -138,8 +138,8 @@ impl Transform {
     }
 }
 
-/// Returns whether a call that has failed is repeated. One of records that were in objects before a crash is for as long as it takes: without
-/// an answer, these cannot be built again.
+/// Returns whether a failed call is retried. A call for records that were in objects before a crash is retried without limit: without an answer,
+/// these objects cannot be built again.
 fn must_repeat(core: &Core, running: &Running, error: &CallError, retries: u32) -> bool {
     let held = core.shards.get(&running.call.shard);
     let is_replay = held.is_some_and(|held| running.call.first < held.shard.replayed_to());

@@ -1,4 +1,4 @@
-//! What the function and the format get of a record: the record itself, or the records that are packed into it.
+//! The input of the function and of the format for a record: the record itself, or the records that are packed into it.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -80,7 +80,7 @@ fn for_each_packed<'a>(
     Ok(())
 }
 
-/// Returns what was compressed with GZIP, or `None` for data that does not begin as GZIP does.
+/// Decompresses GZIP data. Returns `None` for data that does not begin like GZIP.
 fn decompress(data: &[u8]) -> Result<Option<Vec<u8>>, String> {
     if !data.starts_with(&[0x1f, 0x8b]) {
         return Ok(None);
@@ -108,7 +108,7 @@ struct LogEvent {
     message: String,
 }
 
-/// Returns the messages of the log events in what CloudWatch Logs has sent, and none for its own message that the destination can be reached.
+/// Returns the messages of the log events in data from CloudWatch Logs, and none for its control message that checks the destination.
 fn messages(data: &[u8]) -> Result<Vec<String>, String> {
     let read: LogData =
         serde_json::from_slice(data).map_err(|error| format!("it is not from CloudWatch Logs: {error}"))?;

@@ -126,15 +126,15 @@ fn begins_with(
     beginning.all(|wanted| characters.next() == Some(wanted))
 }
 
-/// What a `*` may stand between. There is one part more than there are stars.
+/// A pattern with `*`, as the parts between the stars. There is one more part than stars.
 #[derive(Debug)]
 pub(super) struct Wildcard {
     pub(super) parts: Vec<String>,
 }
 
 impl Wildcard {
-    /// The first part is at the start, the last one at the end, and each of the others is best taken where it first occurs. So nothing is
-    /// ever tried twice, and the time is linear.
+    /// The first part must be at the start and the last one at the end. Each other part is taken where it first occurs, so nothing is tried twice,
+    /// and the time is linear.
     fn matches(&self, text: &str) -> bool {
         let [first, middle @ .., last] = &self.parts[..] else { return text == self.parts[0] };
         let rest = text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str()));

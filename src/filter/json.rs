@@ -40,7 +40,7 @@ pub(super) struct Text<'a> {
     has_escapes: bool,
 }
 
-/// Decodes the escapes of a string that has been checked, and that is given without its quotes.
+/// Decodes the escapes of a checked string, given without its quotes.
 #[cfg(any(feature = "parquet", feature = "sql"))]
 pub(crate) fn decode_json_text(raw: &str) -> String {
     Text { raw, has_escapes: true }.unescape()
@@ -99,7 +99,7 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-/// A text that is being read. Each of its methods takes one value, and [`kind`](Self::kind) tells which method fits the next one.
+/// A text that is being read. Each of its methods takes one value, and [`kind`](Self::kind) shows which method fits the next one.
 pub(super) struct Json<'a> {
     text: &'a str,
     at: usize,
@@ -292,7 +292,7 @@ impl<'a> Json<'a> {
         if self.at > start { Ok(()) } else { Err(self.malformed("a digit")) }
     }
 
-    /// Checks and passes an escape in a string. A surrogate without its partner is no character.
+    /// Checks and passes an escape in a string. A lone surrogate is not a character.
     fn escape(&mut self) -> Result<(), Malformed> {
         self.at += 1;
         match self.peek() {

@@ -9,7 +9,7 @@ use super::pattern::{DataForm, Rule};
 
 /// How many rules one machine has: a bit each.
 pub(super) const RULES_PER_MACHINE: usize = u64::BITS as usize;
-/// Up to this many nodes, what was found at them is kept on the stack.
+/// The findings at up to this many nodes are kept on the stack.
 const NODES_ON_STACK: usize = 32;
 
 /// Rules, one bit each.
@@ -30,7 +30,7 @@ struct Outcome {
 struct Node {
     /// The names in the object here, in order.
     children: Vec<(String, usize)>,
-    /// The conditions for a value that is here, and whose they are.
+    /// The conditions for a value here, each with the rules that it belongs to.
     conditions: Vec<(Arc<Condition>, Rules)>,
     /// The rules that need a value here.
     value_needed: Rules,
@@ -74,7 +74,7 @@ const ROOT: usize = 0;
 pub(super) struct Machine {
     nodes: Vec<Node>,
     all: Rules,
-    /// Of the rules of patterns that look into JSON data, and of those that look at data as text.
+    /// The rules of patterns that look into JSON data, and (next field) of those that look at data as text.
     json_rules: Rules,
     text_rules: Rules,
     /// The node of the data as JSON, and the conditions for it as text.
@@ -162,7 +162,7 @@ impl Machine {
                 && !is_json(text)
     }
 
-    /// Reads the whole data, since what is no JSON follows no rule.
+    /// Reads all the data, since data that is not JSON follows no rule.
     fn json(&self, text: &str) -> Result<Outcome, Malformed> {
         let mut few = [None; NODES_ON_STACK];
         let mut many = vec![];
@@ -186,10 +186,10 @@ fn is_json(text: &str) -> bool {
     matches!(json.kind(), Ok(Kind::Object | Kind::List)) && json.skip().and_then(|()| json.end()).is_ok()
 }
 
-/// The way through a document.
+/// A walk through a document.
 struct Walk<'m> {
     nodes: &'m [Node],
-    /// What was found for each node in the object around it that is being read. If a name is there twice, the last one counts.
+    /// What was found for each node in the enclosing object that is being read. If a name occurs twice, the last one counts.
     found: &'m mut [Option<Outcome>],
 }
 
@@ -208,7 +208,7 @@ impl Walk<'_> {
         }
     }
 
-    /// All fields of an object have to be right. An object is no value.
+    /// All fields of an object must match. An object is not a value.
     fn object(&mut self, node: &Node, json: &mut Json<'_>) -> Result<Outcome, Malformed> {
         for &(_, child) in &node.children {
             self.found[child] = None;
@@ -231,7 +231,7 @@ impl Walk<'_> {
         Ok(outcome)
     }
 
-    /// One element of a list has to be right by itself; or if a rule only asks for what must be absent, all of them.
+    /// One element of a list must match by itself. For a rule that only requires absence, all elements must match.
     fn list(&mut self, at: usize, json: &mut Json<'_>) -> Result<Outcome, Malformed> {
         let (mut all, mut is_empty) = (Outcome::default(), true);
         json.elements(|json| {

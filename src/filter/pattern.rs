@@ -1,4 +1,4 @@
-//! Reads the text of a pattern into the rules of which a record has to follow one.
+//! Reads the text of a pattern into rules, one of which a record has to follow.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use super::operator::{self, OPERATORS};
 
 /// How many rules the alternatives of a pattern may make, as in EventBridge.
 pub(super) const RULES_MAX: usize = 1_000;
-/// What gives alternatives.
+/// The name that introduces alternatives.
 const OR: &str = "$or";
 /// The names from a record down to a value in it.
 pub(super) type Path = Rc<[String]>;
@@ -41,7 +41,7 @@ pub(super) struct Pattern {
 pub(super) struct Wrong(pub(super) String);
 
 impl Wrong {
-    /// What is wrong at a path.
+    /// An error at a path.
     pub(super) fn at(path: &[String], what: impl fmt::Display) -> Self {
         Self(if path.is_empty() { what.to_string() } else { format!("`{}`: {what}", path.join(".")) })
     }

@@ -1,4 +1,4 @@
-//! A walk over JSON that nobody asks for, which only checks it: the fast part of the parser.
+//! A walk over JSON that only checks it, because nobody asks for its content: the fast part of the parser.
 //!
 //! It has no recursion, and looks at strings eight bytes at a time.
 
@@ -24,8 +24,8 @@ pub(crate) struct Written<'a> {
     pub(crate) has_escapes: bool,
 }
 
-/// Calls a function with the name and the value of each member of a JSON object, nested no deeper than 127 levels. What is wrong with it is
-/// found when the members before have been passed on.
+/// Calls a function with the name and the value of each member of a JSON object, nested no deeper than 127 levels. An error is found only after
+/// the members before it were passed on.
 #[cfg(feature = "delivery")]
 pub(crate) fn for_each_member<'a>(
     text: &'a str,
@@ -90,7 +90,7 @@ impl<'a> Skip<'a> {
                 b'-' | b'0'..=b'9' => self.number()?,
                 open @ (b'{' | b'[') => {
                     self.open()?;
-                    // In ASCII, each of these brackets closes two behind where it opens.
+                    // In ASCII, the code of each closing bracket is two above that of its opening bracket.
                     if self.pass_spaces() != open + 2 {
                         are_objects = are_objects << 1 | u128::from(open == b'{');
                         if open == b'{' {
@@ -135,13 +135,13 @@ impl<'a> Skip<'a> {
         Malformed { at: self.at, expected }
     }
 
-    /// Returns the next byte, or 0 at the end. Where that counts, 0 is not what is expected.
+    /// Returns the next byte, or 0 at the end, which is never a byte that a caller expects.
     #[inline(always)]
     pub(crate) fn next(&self) -> u8 {
         self.bytes.get(self.at).copied().unwrap_or_default()
     }
 
-    /// Passes blanks, and returns the byte behind them.
+    /// Passes blanks, and returns the byte after them.
     #[inline(always)]
     pub(crate) fn pass_spaces(&mut self) -> u8 {
         match self.next() {
@@ -162,7 +162,7 @@ impl<'a> Skip<'a> {
         }
     }
 
-    /// Passes a bracket, behind which everything is nested one level deeper.
+    /// Passes an opening bracket, after which everything is nested one level deeper.
     pub(crate) fn open(&mut self) -> Result<(), Malformed> {
         self.at += 1;
         if self.depth == DEPTH_MAX {
@@ -227,7 +227,7 @@ impl<'a> Skip<'a> {
         }
     }
 
-    /// Checks and passes an escape. A surrogate without its partner is no character.
+    /// Checks and passes an escape. A lone surrogate is not a character.
     #[cold]
     fn escape(&mut self) -> Result<(), Malformed> {
         self.has_escapes = true;
@@ -301,7 +301,7 @@ impl<'a> Skip<'a> {
     }
 }
 
-/// Returns the place of the first of eight bytes that does not stand for itself within a string: a quote, a backslash or a control character.
+/// Returns the index of the first of eight bytes that does not stand for itself within a string: a quote, a backslash or a control character.
 #[inline(always)]
 fn first_special(word: u64) -> Option<usize> {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);

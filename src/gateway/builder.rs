@@ -29,7 +29,7 @@ use crate::{Clock, Limits, MINUTE, Store, SystemClock};
 
 /// The file of a store that holds the secret of the tokens.
 const SECRET: &str = ".gateway-secret";
-/// How long requests that run may go on when the gateway is closed.
+/// How long running requests may continue when the gateway is closed.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Serves the streams of a store through Kinesis' API.
@@ -66,7 +66,7 @@ pub struct Gateway {
     pub(super) sql: super::sql::Rules,
     #[cfg(feature = "delivery")]
     pub(super) firehose: Rules,
-    /// Each server that delivery streams may send to, or what is wrong with its address.
+    /// The servers that delivery streams may send to, or what is wrong with an address.
     #[cfg(feature = "delivery")]
     pub(super) endpoints: Vec<Result<Endpoint, String>>,
     #[cfg(feature = "video")]
@@ -75,7 +75,7 @@ pub struct Gateway {
 
 #[derive(Debug, Clone)]
 enum Access {
-    /// Nobody has said who may call.
+    /// It is not set who may call.
     Unknown,
     Anybody,
     Keys(PathBuf),
@@ -351,7 +351,7 @@ impl RunningGateway {
         self.running.close(GRACE);
         #[cfg(feature = "sql")]
         self.front.service.sql.end(GRACE);
-        // A request that was broken off may still run, and must not open a stream again.
+        // An aborted request may still run, and must not open a stream again.
         self.front.service.janitor.end();
         self.front.service.recorder.iter().for_each(Recorder::end);
         #[cfg(feature = "delivery")]

@@ -1,4 +1,4 @@
-//! Who calls and how, and what policies let them do.
+//! The caller of a request, and what policies allow it to do.
 
 use hyper::header::USER_AGENT;
 
@@ -8,7 +8,7 @@ use super::http::Request;
 use super::model::Input;
 use super::operations::{Operation, Service, Tagged};
 
-/// Somebody with a key, and a request of theirs.
+/// A caller with a key, and one of its requests.
 pub(super) struct Caller<'a> {
     pub(super) service: &'a Service,
     pub(super) identity: &'a Identity,
@@ -16,7 +16,7 @@ pub(super) struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// Fails if the caller may not do this to this resource. Without an input, whether they may do it in general is checked.
+    /// Fails if the caller may not do this to this resource. Without an input, checks whether the caller may do it in general.
     pub(super) fn check(
         &self,
         operation: &Operation,
@@ -24,7 +24,7 @@ impl Caller<'_> {
         input: Option<&Input<'_>>,
     ) -> Answered<()> {
         let Self { service, identity, .. } = self;
-        // What does not exist has neither tags nor a policy.
+        // A missing resource has neither tags nor a policy.
         let tagged = if resource == "*" { None } else { Tagged::by_arn(service, resource).ok() };
         let tags = tagged.as_ref().map(Tagged::tags);
         #[cfg(feature = "delivery")]
@@ -38,7 +38,7 @@ impl Caller<'_> {
         let tags: Vec<_> = tags.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
         let policy =
             tagged.as_ref().and_then(Tagged::policy).map(|text| Policy::of_resource(&text)).transpose();
-        // It was checked when it was put, but perhaps by another version. What cannot be read may deny this call.
+        // It was checked when it was put, but perhaps by another version. An unreadable policy may deny this call.
         let policy = policy.map_err(|reason| {
             tracing::error!(resource, reason, "a policy cannot be read, so all is denied");
             Fault::access_denied(format!("The policy of {resource} cannot be read."))
@@ -47,7 +47,7 @@ impl Caller<'_> {
         let added =
             input.map(|input| [input.text_map("Tags"), input.tag_list("Tags")].concat()).unwrap_or_default();
         let added = added.into_iter().map(|(key, text)| (key, Some(text)));
-        // So they are called in Kinesis and Firehose, and in Video Streams.
+        // The names in Kinesis and Firehose, and in Video Streams.
         let removed = input.map(|input| [input.texts("TagKeys"), input.texts("TagKeyList")].concat());
         let removed = removed.unwrap_or_default();
         let removed = removed.into_iter().map(|key| (key, None));
@@ -60,12 +60,12 @@ impl Caller<'_> {
         }
     }
 
-    /// Returns whether the caller may do this to some resource, as far as their own policies say.
+    /// Returns whether the caller may do this to some resource, according to its own policies.
     pub(super) fn may_somewhere(&self, operation: &Operation) -> bool {
         may_allow(self.identity, &self.ask(&operation.action()))
     }
 
-    /// Returns what the caller asks to do, to nothing yet.
+    /// Returns what the caller asks to do, without a resource yet.
     fn ask<'a>(&'a self, action: &'a str) -> Ask<'a> {
         let Self { service, request, .. } = self;
         Ask {

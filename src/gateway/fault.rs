@@ -1,4 +1,4 @@
-//! Errors as the service answers them.
+//! The errors of the service.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use hyper::StatusCode;
 
 use super::wire::Value;
 
-/// An error of the service: its name, and the text that goes with it.
+/// An error of the service: its name and its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) kind: &'static str,
@@ -72,17 +72,17 @@ faults! {
 /// The error whose text clients look for under another name.
 const SERIALIZATION: &str = "SerializationException";
 const INTERNAL: &str = "InternalFailure";
-/// The error of Firehose that says: later.
+/// The error of Firehose for a temporary failure.
 const UNAVAILABLE: &str = "ServiceUnavailableException";
 const NOT_FOUND: &str = "ResourceNotFoundException";
 
 impl Fault {
-    /// Returns an error that is its name and nothing else.
+    /// Returns an error that consists only of its name.
     pub(super) fn bare(kind: &'static str) -> Self {
         Self { kind, message: None }
     }
 
-    /// Returns the error of a server that is at fault itself. What went wrong is logged and not answered.
+    /// Returns the error for an internal failure. The cause is logged, and not in the answer.
     pub(super) fn internal() -> Self {
         Self::bare(INTERNAL)
     }
@@ -91,7 +91,7 @@ impl Fault {
         self.kind == NOT_FOUND
     }
 
-    /// Returns what a caller is told who did not ask for the stream itself, if that is missing.
+    /// Replaces the error for a missing stream, for a caller that did not ask for the stream itself.
     pub(super) fn or_missing(self, missing: impl FnOnce() -> Self) -> Self {
         if self.is_not_found() { missing() } else { self }
     }
@@ -107,12 +107,12 @@ impl Fault {
 
     /// Returns the body of the answer.
     pub(super) fn to_value(&self) -> Value<'_> {
-        // Only this one spells it so.
+        // Only this error spells it like this.
         let message_name = if self.kind == SERIALIZATION { "Message" } else { "message" };
         let message = self.message.as_deref().map(Value::text);
         Value::map([("__type", Value::text(self.kind))]).with(message_name, message)
     }
 }
 
-/// What a service call returns.
+/// The result of a service call.
 pub(super) type Answered<T> = Result<T, Fault>;

@@ -14,7 +14,7 @@ use super::http::{Certificate, CertificateSource};
 /// Bytes of a secret.
 const SECRET_BYTES: usize = 32;
 
-/// Bytes of a file of text, which is for people to write.
+/// The most bytes of a text file that people write.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 
 /// Returns the text in a file.
@@ -34,8 +34,8 @@ pub(in crate::gateway) fn read_text(path: &Path) -> io::Result<String> {
     read().map_err(|failure| at(path, &failure))
 }
 
-/// Returns the secret in a file, 64 hex digits, and creates it first if there is none. Of several processes that do so at the same time, all
-/// return the same secret. A secret that this call has created survives power loss.
+/// Returns the secret in a file, 64 hex digits, and creates it first if there is none. If several processes do this at the same time, all return the
+/// same secret. A secret that this call has created survives power loss.
 ///
 /// # Errors
 ///
@@ -100,7 +100,7 @@ fn write_secret(path: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Gives a file its name, unless a file has that name. Returns whether it did.
+/// Renames a file, unless the name is taken. Returns whether it did.
 fn place(temporary: &Path, path: &Path) -> io::Result<bool> {
     match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(true),
@@ -140,7 +140,7 @@ pub(in crate::gateway) struct CertificateFiles {
 }
 
 impl CertificateSource for CertificateFiles {
-    /// Reads both files. They are small, and what they hold says more reliably than their times whether they have changed.
+    /// Reads both files. They are small, and their contents show changes more reliably than their times.
     fn read(&self) -> io::Result<Certificate> {
         let chain = read_text(&self.chain)?.into_bytes();
         let key = Zeroizing::new(read_text(&self.key)?.into_bytes());

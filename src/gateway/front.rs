@@ -1,4 +1,4 @@
-//! The front: checks a request in the order in which Kinesis does, and runs its operation.
+//! The front: checks a request in the same order as Kinesis, and runs its operation.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(super) enum Door {
     Keys(Credentials),
 }
 
-/// What all requests come to first: it answers them, or refuses them.
+/// The entry of all requests: it answers or refuses them.
 pub(super) struct Front {
     pub(super) service: Service,
     pub(super) door: Door,
@@ -43,7 +43,7 @@ pub(super) struct Front {
     pub(super) requests: AtomicU64,
 }
 
-/// A request, and what comes with it.
+/// A request and its context.
 pub(super) struct Asked<'a> {
     pub(super) request: &'a Request,
     /// Its body, if that comes in pieces, until an operation takes it.
@@ -61,7 +61,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// What the access log says of a request, as far as it was seen before the request was answered or refused.
+/// The access log's data about a request, as far as known when it was answered or refused.
 pub(super) struct Seen {
     begun: Instant,
     bytes_in: usize,
@@ -71,7 +71,7 @@ pub(super) struct Seen {
     pub(super) error: Option<&'static str>,
 }
 
-/// What a request has come to.
+/// The outcome of a request.
 enum Judged {
     /// The front itself answers it.
     Answered(Answer),
@@ -236,7 +236,7 @@ impl Front {
         Judged::Ran(format, self.run(operation, &asked, identity.as_deref(), format, body, seen))
     }
 
-    /// Adds to an answer what all answers have, and notes it in the counts and the access log.
+    /// Adds the common headers to an answer, and notes it in the counts and the access log.
     fn finish(&self, request: &Request, seen: Seen, mut answer: Answer) -> Answer {
         let id = self.request_id();
         self.add_headers(request, &id, &mut answer.headers);
@@ -377,7 +377,7 @@ impl Front {
         let time = self.service.clock.now().as_micros().wrapping_mul(10).wrapping_add(BEFORE_1970);
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let (low, middle, high) = (time as u32, (time >> 32) as u16, (time >> 48) as u16 & 0x0fff | 0x1000);
-        // The place of the machine's address holds the number of the request, marked as no address.
+        // The field for the machine's address holds the number of the request, marked as not being an address.
         let (sequence, node) =
             (0x8000 | (number >> 40) as u16 & 0x3fff, number & 0xff_ffff_ffff | 0x0100_0000_0000);
         format!("{low:08x}-{middle:04x}-{high:04x}-{sequence:04x}-{node:012x}")

@@ -5,14 +5,14 @@ use crate::ShardId;
 #[cfg(feature = "video")]
 use crate::Timestamp;
 
-/// The account and the region that the gateway stands for.
+/// The account and the region of the gateway.
 #[derive(Debug, Clone)]
 pub(super) struct Account {
     pub(super) id: String,
     pub(super) region: String,
 }
 
-/// A consumer's ARN, taken apart.
+/// A parsed consumer ARN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ConsumerName<'a> {
     pub(super) stream: &'a str,
@@ -30,12 +30,12 @@ impl Account {
         self.arn("stream", stream)
     }
 
-    /// Returns the ARN of a consumer. One that is registered again has another one.
+    /// Returns the ARN of a consumer. A consumer that is registered again gets a new one.
     pub(super) fn consumer_arn(&self, stream: &str, consumer: &str, created: u64) -> String {
         format!("{}/consumer/{consumer}:{created}", self.stream_arn(stream))
     }
 
-    /// Returns the ARN of a queue. Its id is made when the queue is created, so one that is created again has another one.
+    /// Returns the ARN of a queue. Its id is generated when the queue is created, so a recreated queue has another ARN.
     pub(super) fn queue_arn(&self, stream: &str, id: &str) -> String {
         self.arn("queue", &format!("{stream}.{id}"))
     }
@@ -77,7 +77,7 @@ impl Account {
         format!("arn:aws:firehose:{}:{}:deliverystream/", self.region, self.id)
     }
 
-    /// Returns the ARN of a video stream. One that is created again has another one.
+    /// Returns the ARN of a video stream. A recreated one has another ARN.
     #[cfg(feature = "video")]
     pub(super) fn video_stream_arn(&self, name: &str, created: Timestamp) -> String {
         format!("{}{name}/{}", self.video_streams(), created.as_millis())
@@ -105,7 +105,7 @@ impl Account {
     }
 }
 
-/// What the names of the files and streams begin with that the gateway keeps beside the streams.
+/// The prefix of the names of files and streams that the gateway keeps beside the streams.
 pub(super) const OWN_FILES: &str = ".gateway-";
 
 /// Returns whether a stream can have this name. Names are those of directories, too.
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(arn, "arn:aws:kinesis:us-east-1:000000000000:stream/clicks");
         assert_eq!(account.stream_of(&arn), Some("clicks"));
         assert_eq!(account.stream_of(&arn.replace("us-east-1", "eu-west-1")), None);
-        // A policy that denies `arn:aws:…` must not be passed by another spelling.
+        // Another spelling must not bypass a policy that denies `arn:aws:…`.
         assert_eq!(account.stream_of(&arn.replace("arn:aws:", "arn:aws-cn:")), None);
         assert_eq!(account.stream_of(&arn.replace("000000000000", "000000000001")), None);
         let consumer = account.consumer_arn("clicks", "fraud", 17);

@@ -1,4 +1,4 @@
-//! What the gateway answers to `GET`: the pages for those who monitor it, and the console.
+//! The answers to `GET`: the pages for monitoring, and the console.
 
 use hyper::StatusCode;
 
@@ -7,7 +7,7 @@ use super::front::{Door, Front, whole};
 use super::http::{Answer, Request};
 
 impl Front {
-    /// Returns a page for those who monitor the server, or a file of the console.
+    /// Returns a page for monitoring, or a file of the console.
     pub(super) fn page(&self, request: &Request) -> Option<Answer> {
         match request.uri.path() {
             "/health" => Some(match self.service.catalogue.names() {

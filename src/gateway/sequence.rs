@@ -10,10 +10,10 @@ const END: u64 = i64::MAX as u64;
 const CREATED_MAX: u64 = 16_025_175_000;
 /// The size of a group of digits. Three groups hold any number.
 const GROUP: u128 = 10u128.pow(19);
-/// The bits below those that tell the shard and the place.
+/// The bits below the shard and the place.
 const LOW_BITS: u32 = 80;
 
-/// A sequence number, taken apart.
+/// A parsed sequence number.
 ///
 /// It has 188 bits, from the top: 4 that are 2; the shard's creation in seconds (36); the last 4 bits of the shard's number; the place in the
 /// shard (64); 8 that are 0; the arrival in seconds (36); the shard's number (32); 4 that are 2, the version. So the numbers of a shard
@@ -69,7 +69,7 @@ impl ShardNumbers {
         KinesisNumber { created: self.created, index, time: time.max(self.created), shard: self.shard.get() }
     }
 
-    /// Returns whether the number was given out by this shard.
+    /// Returns whether this shard has issued the number.
     pub(super) fn gave(&self, number: &KinesisNumber) -> bool {
         (number.shard, number.created) == (self.shard.get(), self.created)
     }
@@ -79,8 +79,8 @@ impl ShardNumbers {
         SequenceNumber::new(number.index.saturating_sub(1)).max(self.first)
     }
 
-    /// Returns whether a number may lie between this record's and the next one's, as the number does with which a subscription without
-    /// records goes on. If so, it holds a later second than the record's.
+    /// Returns whether a number may lie between this record's and the next one's, like the continuation number of a subscription without records.
+    /// Such a number holds a later second than the record's.
     pub(super) fn may_be_behind(&self, number: &KinesisNumber, record: SequenceNumber) -> bool {
         number.index == record.get() + 1 && number.time > self.created
     }
@@ -113,7 +113,7 @@ pub(super) enum Parsed {
     },
 }
 
-/// Reads a sequence number. Returns `None` if no shard can have given it out.
+/// Reads a sequence number. Returns `None` if no shard can have issued it.
 pub(super) fn parse(text: &str) -> Option<Parsed> {
     let mut limbs = [0u64; 4];
     if text.is_empty() {

@@ -1,4 +1,4 @@
-//! Tokens that hold all that the server has to know and that nobody else can make: shard iterators, receipt handles, and the tokens of pages.
+//! Tokens that hold all data that the server needs and that nobody else can forge: shard iterators, receipt handles, and page tokens.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::fault::{Answered, Fault};
 use crate::Timestamp;
 
-/// How long a token is good.
+/// How long a token is valid.
 pub(super) const LIFE_MS: u64 = 300_000;
-/// What each of Kinesis' iterators begins with.
+/// The prefix of each of Kinesis' iterators.
 const HEADING: [u8; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
 const TAG_LEN: usize = 16;
-/// The least room for what a token holds, so that one looks like another. Room is added in steps.
+/// The least room for the contents of a token, so that tokens look alike. Room is added in steps.
 const ROOM_MIN: usize = 116;
 const ROOM_STEP: usize = 16;
 
@@ -25,7 +25,7 @@ pub(super) struct Sealer {
     random: SystemRandom,
 }
 
-/// What tokens are for. A token is good for nothing else.
+/// The purposes of tokens. A token is valid only for its purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     ShardIterator,
@@ -63,7 +63,7 @@ pub(super) struct Place {
     /// When the token was made, in milliseconds.
     #[serde(rename = "t")]
     pub(super) issued: u64,
-    /// When the stream was created, in microseconds: tells streams of one name apart.
+    /// When the stream was created, in microseconds: distinguishes streams of the same name.
     #[serde(rename = "c")]
     pub(super) created: u64,
     #[serde(rename = "s")]
@@ -85,7 +85,7 @@ impl Sealer {
     pub(super) fn seal(&self, purpose: Purpose, value: &impl Serialize) -> String {
         let mut body = serde_json::to_vec(value).expect("what tokens hold can be written");
         let room = body.len().saturating_sub(ROOM_MIN).next_multiple_of(ROOM_STEP) + ROOM_MIN;
-        // JSON ends where it ends, so spaces behind it change nothing.
+        // Trailing spaces do not change JSON.
         body.resize(room, b' ');
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).expect("the system has random bytes");
@@ -95,9 +95,9 @@ impl Sealer {
         STANDARD.encode([&HEADING[..], &nonce, &body, tag.as_ref()].concat())
     }
 
-    /// Returns what a token holds, or `None` if this gateway did not make it for this purpose.
+    /// Returns the contents of a token, or `None` if this gateway did not make it for this purpose.
     pub(super) fn open<T: DeserializeOwned>(&self, purpose: Purpose, token: &str) -> Option<T> {
-        // A token that was copied together with its quotes is good, too.
+        // A token that was copied together with its quotes is valid, too.
         let token = token.strip_prefix('"').and_then(|token| token.strip_suffix('"')).unwrap_or(token);
         let mut bytes = STANDARD.decode(token).ok()?;
         let sealed = bytes.strip_prefix(&HEADING).filter(|sealed| sealed.len() >= NONCE_LEN + TAG_LEN)?.len();
@@ -130,7 +130,7 @@ impl Sealer {
         self.seal(purpose, &(now.as_millis(), page))
     }
 
-    /// Returns what the token of a page holds.
+    /// Returns the contents of a page token.
     pub(super) fn open_page<T: DeserializeOwned>(
         &self,
         purpose: Purpose,

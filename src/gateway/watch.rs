@@ -85,7 +85,7 @@ impl Watch {
     }
 }
 
-/// Metrics by name, so that those of one name stand together.
+/// Metrics by name, so that those with the same name are grouped.
 #[derive(Debug, Default)]
 struct Page {
     metrics: BTreeMap<String, (&'static str, String)>,
@@ -137,7 +137,7 @@ impl Page {
             let count = count.load(std::sync::atomic::Ordering::Relaxed) as f64;
             self.add(&format!("aws_firehose_{name}_total"), "counter", &labels, count);
         }
-        // None while it is started.
+        // `None` while it is starting.
         let Some(stats) = stream.stats() else { return };
         for metric in stats.metrics() {
             let name = format!("aws_firehose_{}", metric.name.replace('.', "_"));

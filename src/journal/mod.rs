@@ -1,8 +1,8 @@
 //! A journal: a small stream inside a stream, in which a layer keeps its state.
 //!
-//! The records of a journal, read in order, make the state. Each says how something is from now on, so that it does no harm to say it again.
+//! The records of a journal, read in order, make the state. Each sets a value from now on, so writing one again does no harm.
 //!
-//! **A journal that has grown long:** everything that the state still holds is said again → that is synced → what came before is dropped. A
+//! **Shortening a long journal:** everything that the state still holds is written again → this is synced → everything before it is dropped. A
 //! crash before the last step leaves older records before newer ones, which make the same state.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ const OVERHEAD_BYTES: usize = 48;
 pub(crate) struct Journal {
     log: Stream,
     shard: ShardId,
-    /// The bytes since the state was last written as a whole, including those.
+    /// The bytes since the last write of the whole state, including that write.
     bytes: AtomicU64,
 }
 
@@ -39,8 +39,8 @@ pub(crate) struct JournalOptions {
 }
 
 impl Journal {
-    /// Opens a journal inside a stream, or creates it, and reads its state. `read` adds a record to the state, and returns false if it cannot
-    /// be one of this journal.
+    /// Opens a journal inside a stream, or creates it, and reads its state. `read` adds a record to the state, and returns false if the record
+    /// cannot belong to this journal.
     ///
     /// The journal is not a [companion](crate::extend::add_companion) of the stream yet.
     pub(crate) fn open<T: Default>(
@@ -54,7 +54,7 @@ impl Journal {
             .segment_bytes(options.segment_bytes)
             .retention(Retention::forever())
             .durability(stream.describe().durability)
-            // The stream maintains it, if this process has that open.
+            // The stream maintains the journal, if this process has the stream open.
             .maintenance(if stream.is_own() { Maintenance::Manual } else { Maintenance::Thread })
             .clock(Arc::clone(stream.clock()))
             .salvage(options.salvage);
@@ -73,14 +73,14 @@ impl Journal {
         let log = inside.read(name)?;
         loop {
             match read_all(&log, shard_of(&log), &mut read) {
-                // The state was said again meanwhile, and what came before was dropped.
+                // The state was rewritten meanwhile, and everything before it was dropped.
                 Err(Error::Trimmed { .. } | Error::Cut { .. }) => {}
                 state => return state.map(|(state, _)| (state, log.describe().properties)),
             }
         }
     }
 
-    /// Keeps a text with the journal, by name, for who looks at it.
+    /// Stores a text with the journal under a name, for processes that look at it.
     pub(crate) fn keep(&self, name: &str, text: &str) -> Result<()> {
         if self.log.describe().properties.get(name).is_some_and(|kept| kept == text) {
             return Ok(());
@@ -88,7 +88,7 @@ impl Journal {
         self.log.set_property(name, Some(text))
     }
 
-    /// Returns the stream that is the journal.
+    /// Returns the stream that stores the journal.
     pub(crate) fn log(&self) -> &Stream {
         &self.log
     }
@@ -112,14 +112,14 @@ impl Journal {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Returns the bytes since the state was last written as a whole, including those.
+    /// Returns the bytes since the last write of the whole state, including that write.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Writes the whole state, as these keys and data, and drops everything before. Nothing else may be written meanwhile.
     ///
-    /// If it fails, as on a full disk, the journal is correct, and a later call does it.
+    /// If it fails, as on a full disk, the journal stays correct, and a later call tries again.
     pub(crate) fn restate<K: AsRef<[u8]>, D: AsRef<[u8]>>(
         &self,
         state: impl IntoIterator<Item = (K, D)>,
@@ -181,7 +181,7 @@ fn read_all<T: Default>(
     let mut iterator = log.iterator(shard, Position::TrimHorizon)?;
     loop {
         let batch = match iterator.next_batch(1_000) {
-            // Salvage gave these up. What was said before them counts.
+            // Salvage gave these up. The records before them count.
             Err(Error::Lost { .. }) => {
                 iterator.skip_lost()?;
                 continue;

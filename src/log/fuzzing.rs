@@ -48,8 +48,8 @@ pub fn frame(bytes: &[u8], salt: [u8; 16]) {
 /// The most that a method can make of one compressed byte: zstd, a block of 128 KiB of four bytes.
 const UNPACKED_BYTES_MAX: usize = 32 << 10;
 
-/// Decompresses a frame whose outside was checked. The same records, compressed again, must be read as the same. Encrypted bytes are taken
-/// for what was encrypted: nobody would ever guess any others.
+/// Decompresses a frame whose outer form was checked. The same records, compressed again, must read back the same. Encrypted bytes are taken as
+/// the plaintext: a fuzzer would never guess valid ones.
 fn packed(frame: &Frame<'_>, salt: &Salt) {
     let mut plain = vec![];
     let outcome = frame.unpack(&mut plain, |encrypted, to| {

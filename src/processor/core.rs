@@ -32,7 +32,7 @@ pub(super) enum Work {
     Report(Discarded),
 }
 
-/// What came of a job.
+/// The outcome of a job.
 #[derive(Debug)]
 pub(super) enum Done {
     Called { response: Response, took: Duration },
@@ -62,12 +62,12 @@ pub(super) struct Core {
     is_ready: BTreeSet<Address>,
     timers: BTreeSet<(Duration, Address)>,
     timer_of: BTreeMap<Address, Duration>,
-    /// Lanes that wait until it is known that all is read.
+    /// Lanes that wait until everything is known to be read.
     wait_for_read: BTreeSet<Address>,
     /// The jobs that count. A job whose ticket is not here has taken too long, or its shard is gone.
     running: BTreeMap<u64, Running>,
     next_ticket: u64,
-    /// Lanes that go on when what they have done is committed, with the number of jobs of such lanes that had finished by then.
+    /// Lanes that continue once their work is committed, each with the number of jobs of such lanes that had finished by then.
     uncommitted: BTreeMap<Address, u64>,
     finished: u64,
     pub(super) counts: Counts,
@@ -75,7 +75,7 @@ pub(super) struct Core {
     pub(super) is_stopping: bool,
 }
 
-/// What a commit says.
+/// The content of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Commit {
     pub(super) shard: ShardId,
@@ -83,9 +83,9 @@ pub(super) struct Commit {
     pub(super) state: Vec<u8>,
     /// A window waits for it.
     pub(super) is_urgent: bool,
-    /// The lanes with windows that are over, as it says, and where the last of them ends.
+    /// The lanes with windows that the commit declares over, and where the last of these ends.
     over: Vec<(usize, Timestamp)>,
-    /// It has what so many jobs have done.
+    /// It contains the work of this many jobs.
     finished: u64,
 }
 
@@ -109,7 +109,7 @@ impl Core {
         }
     }
 
-    /// Takes over a shard. What is known of it from before does not count any more.
+    /// Takes over a shard, and discards what was known of it before.
     pub(super) fn take_over(&mut self, id: ShardId, committed: Option<Progress>, now: Now) {
         self.forget(id);
         let shard = Shard::new(id, &self.rules, committed, now);
@@ -120,7 +120,7 @@ impl Core {
         self.changed.insert(id);
     }
 
-    /// Drops a shard. Calls that run with its records do not count any more.
+    /// Drops a shard. Running calls with its records no longer count.
     pub(super) fn forget(&mut self, id: ShardId) {
         self.shards.remove(&id);
         self.running.retain(|_, running| running.address.0 != id);
@@ -138,7 +138,7 @@ impl Core {
         fed.into_iter().for_each(|lane| self.schedule((id, lane)));
         self.changed.insert(id);
         if is_last {
-            // Also lanes that got nothing have windows that end with the shard.
+            // Lanes that got nothing also have windows that end with the shard.
             self.note_end(id);
         }
         has_room
@@ -153,7 +153,7 @@ impl Core {
         self.changed.insert(id);
     }
 
-    /// Notes that of some shards all records are read that arrived before a moment.
+    /// Notes that all records of some shards that arrived before a moment are read.
     pub(super) fn note_read_until(&mut self, moment: Now, is_read: impl Fn(ShardId) -> bool) {
         for (_, shard) in self.shards.iter_mut().filter(|(id, _)| is_read(**id)) {
             shard.read_until = moment;
@@ -163,10 +163,10 @@ impl Core {
         }
     }
 
-    /// Has a lane asked what it wants next.
+    /// Schedules a lane to be asked what it wants next.
     pub(super) fn schedule(&mut self, address: Address) {
         let lane = self.shards.get(&address.0).and_then(|shard| shard.lanes.get(address.1));
-        // One that runs is asked when it has finished, and one that waits for a commit after that.
+        // A running lane is asked when it has finished, and one that waits for a commit after the commit.
         let is_free = lane.is_some_and(|lane| !lane.is_running()) && !self.uncommitted.contains_key(&address);
         if is_free && self.is_ready.insert(address) {
             self.ready.push_back(address);
@@ -216,16 +216,16 @@ impl Core {
         None
     }
 
-    /// Notes what came of a job. Returns whether the shard that it belongs to has use for the driver: to commit, or to read more.
+    /// Notes the outcome of a job. Returns whether its shard needs the driver: to commit, or to read more.
     ///
-    /// A call that has taken too long does not count, whether that was seen before it returned or not.
+    /// A call that has taken too long does not count, whether or not this was seen before it returned.
     pub(super) fn finish(&mut self, ticket: u64, done: Done, now: Now) -> bool {
         let is_late = self.running.get(&ticket).is_some_and(|running| running.is_late(now));
         let has_use = is_late && self.give_up(ticket, now);
         self.end(ticket, done, now) || has_use
     }
 
-    /// Gives up a call that takes too long. Its thread comes back to a ticket that no longer counts, if it ever does.
+    /// Gives up a call that takes too long. If its thread ever returns, its ticket no longer counts.
     fn give_up(&mut self, ticket: u64, now: Now) -> bool {
         let limit = self.rules.time_limit.unwrap_or_default();
         let reason = format!("the function has not returned within {}", humantime::format_duration(limit));
@@ -305,7 +305,7 @@ impl Core {
         is_new.then(|| Commit { shard: id, next, state, is_urgent, over: over.collect(), finished })
     }
 
-    /// Notes that of a shard's lanes what so many jobs have done is committed, so that those that wait for that go on.
+    /// Notes that the work of this many jobs of a shard's lanes is committed, so that the lanes that wait for this continue.
     pub(super) fn go_on(&mut self, id: ShardId, finished: u64) {
         let is_over =
             |(address, at): (&Address, &u64)| (address.0 == id && *at <= finished).then_some(*address);
@@ -330,13 +330,13 @@ impl Core {
         }
     }
 
-    /// Returns whether a job runs that counts.
+    /// Returns whether a job is running and counts.
     #[cfg(test)]
     pub(super) fn is_running(&self, ticket: u64) -> bool {
         self.running.contains_key(&ticket)
     }
 
-    /// Returns how many jobs run that count.
+    /// Returns how many running jobs count.
     pub(super) fn running_count(&self) -> usize {
         self.running.len()
     }

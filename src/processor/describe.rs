@@ -4,7 +4,7 @@ use super::part::OpenWindow;
 use super::progress::{LaneProgress, Progress};
 use crate::{Error, GroupShard, Lag, Result, SequenceNumber, ShardId, StreamReader, Timestamp, extend};
 
-/// What the group of a processor says of itself.
+/// The layer that a processor's group names.
 pub(super) const LAYER: &str = "processor";
 
 /// How far a processor is, according to its last commit. [`StreamReader::describe_processor`] returns it.
@@ -133,7 +133,7 @@ impl StreamReader {
         let is_missing = || Error::InvalidArgument(format!("the stream has no processor {name:?}").into());
         let committed = match self.group(name).committed() {
             Ok(committed) if committed.reader.as_deref() == Some(LAYER) => committed,
-            // The name is good, so there is no such group.
+            // The name is valid, so there is no such group.
             Ok(_) | Err(Error::InvalidArgument(_)) => return Err(is_missing()),
             Err(error) => return Err(error),
         };

@@ -42,7 +42,7 @@ pub struct Discarded {
     pub(super) time: Timestamp,
     pub(super) window: Option<Timestamp>,
     pub(super) slices: Vec<Slice>,
-    /// The records say themselves which number they have there.
+    /// The records come from elsewhere, and carry the sequence numbers that they have there.
     pub(super) is_from_elsewhere: bool,
 }
 
@@ -233,7 +233,7 @@ impl Destination {
         (self.send)(discarded)
     }
 
-    /// Sends a record of a batch that a layer above gives up by itself, while it handles the others. A record that is not in the batch is none.
+    /// Sends a record that a layer above gives up by itself, while it handles the others of the batch. The record must be in the batch.
     ///
     /// # Errors
     /// That of the destination, or that it has panicked.

@@ -1,4 +1,4 @@
-//! Reads for a processor: from its worker into the lanes, and what the lanes have done back into commits.
+//! The driver of a processor: reads from its worker into the lanes, and commits what the lanes have done.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -20,7 +20,7 @@ use crate::{Batch, Error, Position, Result, SequenceNumber, ShardId, StreamReade
 pub(super) struct Driver {
     worker: Worker,
     clocks: Clocks,
-    /// Who else has to know what is committed, and first.
+    /// Records each commit elsewhere before it is made.
     ledger: Option<Box<dyn Ledger>>,
     /// The processor ends: what is committed now is the last.
     is_finishing: bool,
@@ -44,13 +44,13 @@ impl Driver {
         }
     }
 
-    /// Has it go by these clocks.
+    /// Makes it use these clocks.
     pub(super) fn clocks(mut self, clocks: Clocks) -> Self {
         self.clocks = clocks;
         self
     }
 
-    /// Has somebody know what is committed, before it is.
+    /// Sets the ledger that records each commit before it is made.
     pub(super) fn ledger(mut self, ledger: Option<Box<dyn Ledger>>) -> Self {
         self.ledger = ledger;
         self
@@ -75,7 +75,7 @@ impl Driver {
                 match next.as_mut().poll(context) {
                     Poll::Ready(read) => read,
                     Poll::Pending => {
-                        // The worker is on the lists of those who wait only as long as the future is there.
+                        // The worker is on the wait lists only as long as the future exists.
                         if batches.is_empty() {
                             core.lock().note_read_until(before, |id| next.worker().looks_at(id));
                             wait();
@@ -123,7 +123,7 @@ impl Driver {
         for input in inputs {
             let id = input.batch.shard();
             let known = core.shards.get(&id).map(|shard| shard.read_to);
-            // The worker reads again from its checkpoint on also if another process has opened the stream anew.
+            // The worker also reads again from its checkpoint on if another process has opened the stream anew.
             let is_again = known.is_none_or(|read_to| input.batch.first_sequence() < Some(read_to));
             if is_again || self.has_lost(id) {
                 self.take_over(&mut core, id, now)?;
@@ -155,8 +155,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Returns whether the lease is over under which a shard was taken over. The worker may have it under another one: then what is known of it here
-    /// is not what is committed.
+    /// Returns whether the lease under which a shard was taken over has ended. The worker may have the shard under another lease: then what is
+    /// known of it here is not what is committed.
     fn has_lost(&self, id: ShardId) -> bool {
         self.terms.get(&id).copied() != self.worker.term(id)
     }
@@ -186,8 +186,8 @@ impl Driver {
         self.settle(core)
     }
 
-    /// Commits what is done, reads again what lanes have missed, and goes on with shards that have room. Returns whether there is more to do
-    /// at once.
+    /// Commits what is done, reads again what lanes have missed, and resumes shards that have room. Returns whether there is more to do
+    /// immediately.
     pub(super) fn settle(&mut self, core: &Mutex<Core>) -> Result<bool> {
         let changed = std::mem::take(&mut core.lock().changed);
         let mut outcome = Ok(false);
@@ -265,7 +265,7 @@ impl Driver {
         ledger.enter(&Entry { shard: commit.shard, next: commit.next, state: &state }).map(|()| true)
     }
 
-    /// Reads again, for lanes that have nothing left, what came while they were full. Returns whether more is left to read.
+    /// Rereads what came while lanes were full, for those that have nothing left. Returns whether more is left to read.
     fn catch_up(&mut self, core: &Mutex<Core>, id: ShardId) -> Result<bool> {
         let (rules, behind) = {
             let core = core.lock();
@@ -332,9 +332,9 @@ impl Driver {
     }
 }
 
-/// The worker reads so many batches before they go into their lanes.
+/// How many batches the worker reads before they go into their lanes.
 const BATCHES_IN_A_ROW: usize = BATCHES_AHEAD / 2;
-/// After so many reads in a row, the driver looks for shards that are new or have ended.
+/// After this many reads in a row, the driver looks for shards that are new or have ended.
 const READS_BETWEEN_LOOKS: u32 = 16;
-/// So many batches are read for one lane before the others have their turn.
+/// How many batches are read for one lane before the others have their turn.
 const BATCHES_AT_ONCE: usize = 16;

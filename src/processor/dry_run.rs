@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::stats::ProcessorStats;
 use crate::{Error, Position, Result, SequenceNumber, ShardId, StreamReader, Timestamp, extend};
 
-/// Calls the function with all records from a position on that arrived before `until`, or that are there now.
+/// Calls the function with all records from a position on that arrived before `until`, or that exist now.
 pub(super) fn run(
     caller: &Caller,
     rules: Rules,
@@ -19,7 +19,7 @@ pub(super) fn run(
     until: Option<Timestamp>,
 ) -> Result<ProcessorStats> {
     let rules = Rules {
-        // A failure that lasts must not last for ever here.
+        // A permanent failure must not be retried forever here.
         retries: Some(rules.retries.unwrap_or(0)),
         batching_window: Duration::ZERO,
         record_age_max: None,
@@ -36,7 +36,7 @@ pub(super) fn run(
     Ok(run.core.stats())
 }
 
-/// Returns where the part of a shard ends that is asked for, or `None` if the shard has expired by now.
+/// Returns where the requested part of a shard ends, or `None` if the shard has expired by now.
 fn end_of(stream: &StreamReader, shard: ShardId, until: Option<Timestamp>) -> Result<Option<SequenceNumber>> {
     let position =
         until.filter(|&until| until < stream.now()).map_or(Position::Latest, Position::AtTimestamp);
@@ -50,7 +50,7 @@ fn end_of(stream: &StreamReader, shard: ShardId, until: Option<Timestamp>) -> Re
 struct Run<'a> {
     caller: &'a Caller,
     core: Core,
-    /// Instead of waiting between attempts, the time goes on.
+    /// Advances instead of waiting between attempts.
     elapsed: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Makes calls until everything is done that was read.
+    /// Makes calls until everything that was read is done.
     fn work(&mut self, id: ShardId) {
         loop {
             while let Some(job) = self.core.take(self.now()) {

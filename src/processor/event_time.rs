@@ -1,4 +1,4 @@
-//! Event time: when the records of a batch say that their events happened, and the watermark that follows from it.
+//! Event time: when the events of records happened, as the records say, and the watermark that follows from it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -61,12 +61,12 @@ pub(super) enum When {
 #[derive(Debug, Clone)]
 pub(super) struct Moment {
     pub(super) when: When,
-    /// The watermark once the record was read: no event before it is expected any more.
+    /// The watermark once the record was read: no earlier event is expected.
     pub(super) watermark: Timestamp,
 }
 
 impl Moment {
-    /// Returns the moment of a record by its arrival, which nothing comes behind.
+    /// Returns the moment of a record by its arrival, after which nothing comes late.
     pub(super) fn of_arrival(arrival: Timestamp) -> Self {
         Self { when: When::At(arrival), watermark: arrival }
     }

@@ -18,7 +18,7 @@ use super::stats::Counts;
 use super::windows::{Over, Windows};
 use crate::{Record, SequenceNumber, ShardId, Timestamp};
 
-/// From where on a lane has to read again.
+/// The place from which a lane has to read again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Behind {
     pub(super) from: SequenceNumber,
@@ -36,7 +36,7 @@ pub(super) struct Lane {
     pub(super) behind: Option<Behind>,
     /// The batch in work. The last part comes first.
     parts: Vec<Part>,
-    /// The batch has records of several windows, which do not lie one behind the other.
+    /// The batch has records of several windows, which are interleaved.
     is_mixed: bool,
     /// What was given up and is not yet at its destination.
     report: Option<Discarded>,
@@ -45,15 +45,15 @@ pub(super) struct Lane {
     /// The function runs, or the destination is written.
     is_running: bool,
     windows: Windows,
-    /// What may be committed, while that is not what is so now: a batch is mixed, something is on its way to the destination, or the states are
-    /// too large.
+    /// What may be committed while the current state may not: a batch is mixed, something is on its way to the destination, or the states are too
+    /// large.
     saved: Option<Saved>,
 }
 
 /// How far a lane is, as it may be committed.
 #[derive(Debug, Clone)]
 pub(super) struct Saved {
-    /// The first record of the lane that is not done, and the watermark there. If there is none, all that was read is.
+    /// The first record of the lane that is not done, and the watermark there. If there is none, everything that was read is done.
     pub(super) first_open: Option<(SequenceNumber, Timestamp)>,
     pub(super) windows: Windows,
 }
@@ -65,16 +65,16 @@ pub(super) enum Next {
     Nothing,
     /// To be asked again at this time of [`Now::elapsed`].
     Wait(Duration),
-    /// To be asked again when it is known that all that has arrived by now is read.
+    /// To be asked again once everything that has arrived by now is known to be read.
     WaitForRead,
     /// A call of the function.
     Call(Invocation),
-    /// That this is written to its destination.
+    /// A write of this to its destination.
     Report(Discarded),
 }
 
 impl Lane {
-    /// Returns one of so many lanes of a shard.
+    /// Returns one of this many lanes of a shard.
     pub(super) fn new(shard: ShardId, lanes: usize, windows: Windows, rules: &Rules) -> Self {
         Self {
             shard: rules.origin.unwrap_or(shard),
@@ -97,7 +97,7 @@ impl Lane {
         self.queue.is_empty()
     }
 
-    /// Returns whether all records are done that came.
+    /// Returns whether all records that came are done.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.behind.is_none() && self.parts.is_empty() && self.report.is_none()
     }
@@ -142,7 +142,7 @@ impl Lane {
         }
     }
 
-    /// Keeps what may be committed, unless what is so now may be.
+    /// Keeps what may be committed, unless the current state may be.
     fn save(&mut self, before: Saved) {
         let is_amid = self.is_mixed && !self.parts.is_empty();
         let is_held = is_amid || self.report.is_some() || self.windows.has_early_end();
@@ -241,7 +241,7 @@ impl Lane {
         None
     }
 
-    /// Notes that it is committed that windows are over, up to this end.
+    /// Notes that the end of the windows up to this time is committed.
     pub(super) fn note_commit(&mut self, end: Timestamp) {
         self.windows.note_commit(end);
     }
@@ -252,8 +252,8 @@ impl Lane {
         self.parts.push(Part { is_final: true, ..part });
     }
 
-    /// Gives up what the function does not get of the part on top: records that are late or without an event time, and those that are too old.
-    /// Returns whether there were any.
+    /// Gives up the records of the part on top that the function does not get: those that are late or without an event time, and those that are
+    /// too old. Returns whether there were any.
     fn refuse(&mut self, rules: &Rules, now: Now, counts: &mut Counts) -> bool {
         let Some(part) = self.parts.last() else { return false };
         if let Some(reason) = part.refused {
@@ -407,7 +407,7 @@ impl Lane {
             _ if !part.slices.is_empty() => self.parts.push(part),
             _ => {}
         }
-        // It does not count as done before it is there.
+        // It does not count as done until it is there.
         self.report = rules.has_destination.then_some(discarded);
         self.save(before);
     }

@@ -190,7 +190,7 @@ impl Processor {
         self.end()
     }
 
-    /// Asks the processor to end, and does not wait for it: no call begins any more.
+    /// Asks the processor to end, without waiting for it: no further call begins.
     #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
     pub(crate) fn stop(&self) {
         if let Runs::Here { shared, .. } = &self.runs {

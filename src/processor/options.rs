@@ -32,7 +32,7 @@ const RECORD_AGE_MAX: Duration = Duration::from_secs(604_800);
 const TUMBLING_WINDOW_MAX: Duration = Duration::from_secs(900);
 /// Lambda has no windows by event time, and so no limit for them.
 const EVENT_TIME_WINDOW_MAX: Duration = Duration::from_secs(86_400);
-/// So many windows may be open in a lane at the same time, give or take two.
+/// How many windows may be open in a lane at the same time, give or take two.
 const OPEN_WINDOWS_MAX: u32 = 1_000;
 const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(604_800);
 const CONCURRENCY_MAX: usize = 1_024;
@@ -337,8 +337,8 @@ impl ProcessorOptions {
         self
     }
 
-    /// Has a lane go on when what it has done is committed, so that a crash repeats one batch of each lane at most. Otherwise commits come when there
-    /// is time.
+    /// Makes a lane continue only once its work is committed, so that a crash repeats at most one batch of each lane. Otherwise commits come when
+    /// there is time.
     #[cfg(any(feature = "relay-kafka", feature = "relay-kinesis"))]
     pub(crate) fn commit_each_batch(mut self) -> Self {
         self.rules.commits_each = true;
@@ -470,7 +470,7 @@ impl ProcessorOptions {
         dry_run::run(&caller, rules, self.start, until)
     }
 
-    /// Returns a function that reads the state for another, and writes it.
+    /// Wraps a function so that the state is read for it, and written afterwards.
     fn function_with_state<S, R>(
         &self,
         function: impl Fn(&Invocation, &mut S) -> R + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Where a record comes from that a processor does not read from a stream of this machine.
+//! The origin of a record that a processor does not read from a stream of this machine.
 #![cfg_attr(
     not(any(feature = "relay-kafka", feature = "relay-kinesis")),
     allow(dead_code, reason = "only relays note it")
@@ -19,7 +19,7 @@ pub(crate) struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Returns what a record says of it.
+    /// Returns the origin that a record states.
     pub(crate) fn of(record: &Record<'a>) -> Option<Self> {
         let header = |wanted: &str| {
             let (_, value) = record.headers().find(|(name, _)| *name == wanted)?;
@@ -30,7 +30,7 @@ impl<'a> Origin<'a> {
         Some(Self { sequence_number, sub_sequence_number })
     }
 
-    /// Has a record say it, in front of headers of its own, so that it is found first. `sub` is room for a text.
+    /// Adds the origin to a record, in front of its own headers, so that it is found first. `sub` is room for a text.
     pub(crate) fn note(self, record: PutRecord<'a>, sub: &'a mut String) -> PutRecord<'a> {
         let noted = record.header(SEQUENCE_NUMBER, self.sequence_number);
         if self.sub_sequence_number == 0 {

@@ -6,7 +6,7 @@ use super::discarded::DiscardReason;
 use super::slice::Slice;
 use crate::Timestamp;
 
-/// From when to when a window lasts. Its end does not belong to it.
+/// The span of time that a window covers, without its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Span {
     pub(super) start: Timestamp,
@@ -42,7 +42,7 @@ pub(super) struct OpenWindow {
     pub(super) is_terminated_early: bool,
     /// Nothing more belongs to it.
     pub(super) is_over: bool,
-    /// That is committed. So its last call has the same state each time, if it is repeated after a crash.
+    /// That it is over is committed, so that its last call has the same state each time, if it is repeated after a crash.
     pub(super) is_committed: bool,
 }
 

@@ -21,7 +21,7 @@ pub(super) type Function = dyn Fn(&Invocation) -> Response + Send + Sync;
 
 /// Calls the function and the destination, which are the caller's and may panic.
 pub(super) struct Caller {
-    /// They say how long calls take.
+    /// Measure how long calls take.
     pub(super) clocks: Clocks,
     pub(super) function: Arc<Function>,
     pub(super) destination: Option<Destination>,
@@ -96,7 +96,7 @@ impl Shared {
         self.bell.ring();
     }
 
-    /// Has a thread look for a call that is due. `core` is the lock on the core, so that the numbers of threads do not change meanwhile.
+    /// Makes a thread look for a call that is due. `core` is the lock on the core, so that the numbers of threads do not change meanwhile.
     fn wake_one(self: &Arc<Self>, core: &MutexGuard<'_, Core>) {
         if !core.has_ready() {
             return;
@@ -108,7 +108,7 @@ impl Shared {
         } else if self.threads.load(Ordering::Relaxed) < self.threads_max {
             let shared = Arc::clone(self);
             let spawned = thread::Builder::new().name("streamlog-call".into()).spawn(move || shared.call());
-            // Without a thread, those that exist do the work, or a later try.
+            // If no thread can be spawned, the existing ones do the work, or a later attempt spawns one.
             if spawned.is_ok() {
                 self.threads.fetch_add(1, Ordering::Relaxed);
             }
@@ -166,7 +166,7 @@ impl Shared {
             match self.step(&mut driver, &mut context) {
                 Ok(()) => {}
                 Err(Error::Closed) => break,
-                // The state in a checkpoint is not one of a processor's.
+                // The state in the checkpoint is not a processor's.
                 Err(error @ Error::InvalidArgument(_)) => {
                     self.core.lock().counts.last_error = Some(error.to_string());
                     outcome = Err(error);
@@ -179,7 +179,7 @@ impl Shared {
             }
         }
         self.core.lock().is_stopping = true;
-        // What runs may end, within its time limit.
+        // Running calls may end, within their time limit.
         while self.core.lock().running_count() > 0 {
             self.bell.wait(LOOK_AGAIN);
             self.core.lock().look_at_clock(driver.now());

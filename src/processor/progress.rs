@@ -1,7 +1,7 @@
-//! How far the lanes of a shard are, as it is committed with the shard's checkpoint.
+//! The progress of a shard's lanes, as it is committed with the shard's checkpoint.
 //!
-//! It is a line of JSON, and the states of the open windows behind it. If all lanes are equally far and there were no windows, the checkpoint
-//! says it all, and this is empty.
+//! It is a line of JSON, followed by the states of the open windows. If all lanes are equally far and there were no windows, the checkpoint
+//! suffices, and this is empty.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub(super) struct Progress {
 
 #[derive(Debug, Clone)]
 pub(super) struct LaneProgress {
-    /// Everything below is done that belongs to the lane.
+    /// Everything below that belongs to the lane is done.
     pub(super) done: SequenceNumber,
     pub(super) windows: Windows,
 }
@@ -96,7 +96,7 @@ impl Progress {
         encoded
     }
 
-    /// Returns an encoded progress as it is in a shard that begins with its first record that is not done.
+    /// Returns an encoded progress relative to a shard that begins with the first record that is not done.
     pub(super) fn relative(encoded: &[u8], next: SequenceNumber) -> Vec<u8> {
         let Some(progress) = Self::decode(encoded) else { return vec![] };
         let lanes = progress.lanes.into_iter().map(|lane| {
@@ -106,8 +106,8 @@ impl Progress {
         Self { next: SequenceNumber::ZERO, watermark: progress.watermark, lanes: lanes.collect() }.encode()
     }
 
-    /// Returns a relative progress for a shard that does not begin with the record that it should begin with, because that is gone. What some lanes had
-    /// done behind it is not known any more, and may be done again.
+    /// Returns a relative progress for a shard whose intended first record is gone. What some lanes had done behind it is no longer known, and may
+    /// be done again.
     pub(super) fn without_done(relative: &[u8]) -> Vec<u8> {
         let Some(progress) = Self::decode(relative) else { return vec![] };
         let done = SequenceNumber::ZERO;

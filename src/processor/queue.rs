@@ -35,7 +35,7 @@ impl Queue {
         self.records >= rules.queue_records_max() || self.bytes >= rules.queue_bytes_max()
     }
 
-    /// Returns whether there is at most this part of what a full queue has.
+    /// Returns whether the queue has at most this part of what a full one has.
     pub(super) fn has_at_most(&self, rules: &Rules, part: usize) -> bool {
         self.records <= rules.queue_records_max() / part && self.bytes <= rules.queue_bytes_max() / part
     }
@@ -46,7 +46,7 @@ impl Queue {
         self.slices.push_back((slice, now));
     }
 
-    /// Takes records off for one batch, up to one that `is_within` refuses. That is asked for each in order, and maybe for some that follow.
+    /// Takes records off for one batch, up to one that `is_within` refuses. It is asked for each in order, and perhaps for some that follow.
     pub(super) fn take(
         &mut self,
         rules: &Rules,
@@ -59,7 +59,7 @@ impl Queue {
             if let Some(is_within) = &mut is_within {
                 fitting = slice.moments().take(fitting).take_while(|moment| is_within(moment)).count();
             }
-            // What comes of one read is no larger than a batch.
+            // One read returns no more than a batch.
             if !taken.is_empty() {
                 let is_within = |record: &Record<'_>| {
                     bytes += bytes_of(record);

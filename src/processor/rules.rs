@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::event_time::EventTime;
 use crate::{Filter, Record, ShardId};
 
-/// What a lane goes by.
+/// The rules of a lane.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub(super) batch_records: usize,
@@ -20,16 +20,16 @@ pub(super) struct Rules {
     pub(super) longest_pause: Duration,
     pub(super) time_limit: Option<Duration>,
     pub(super) tumbling_window: Option<Duration>,
-    /// Records belong to windows by this, and not by their arrival.
+    /// Assigns records to windows by this, and not by their arrival.
     pub(super) event_time: Option<EventTime>,
-    /// Somebody wants to know what is given up.
+    /// What is given up goes to a destination.
     pub(super) has_destination: bool,
     pub(super) filter: Option<Filter>,
-    /// What the states of all lanes of a shard may have in bytes.
+    /// The most bytes that the states of all lanes of a shard may have.
     pub(super) states_bytes_max: usize,
     /// The shard elsewhere that the records come from, if they do.
     pub(super) origin: Option<ShardId>,
-    /// A lane goes on when what it has done is committed.
+    /// A lane continues only once its work is committed.
     pub(super) commits_each: bool,
 }
 
@@ -54,13 +54,13 @@ impl Rules {
         self.batch_bytes.saturating_mul(2)
     }
 
-    /// Returns how long to wait after so many failures in a row.
+    /// Returns how long to wait after this many failures in a row.
     pub(super) fn pause(&self, failures: u32) -> Duration {
         let doubled = failures.saturating_sub(1).min(31);
         self.first_pause.saturating_mul(1 << doubled).min(self.longest_pause)
     }
 }
 
-/// A lane has up to so many batches ready, so that it does not wait for the thread that reads. That reads on while there are fewer than half.
-/// In tests there are few, so that lanes are often full.
+/// The most batches that a lane has ready, so that it does not wait for the thread that reads. That thread reads on while there are fewer than
+/// half. In tests there are few, so that lanes are often full.
 pub(super) const BATCHES_AHEAD: usize = if cfg!(test) { 2 } else { 16 };

@@ -1,4 +1,4 @@
-//! What a lane has to know besides its records: the time, and what has come of its shard.
+//! What a lane has to know besides its records: the time, and the state of its shard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::{Clock, StreamReader, Timestamp};
 /// The time, as the stream's clock has it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Now {
-    /// Of the day.
+    /// The time of day.
     pub(super) time: Timestamp,
-    /// Nothing comes any more that arrived before. That is the time of the day, unless the records come from elsewhere.
+    /// No more records come that arrived before this. It is the time of day, unless the records come from elsewhere.
     pub(super) arrived: Timestamp,
-    /// Since some moment: what waits are measured by.
+    /// The time since some moment, by which waits are measured.
     pub(super) elapsed: Duration,
 }
 

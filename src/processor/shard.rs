@@ -25,7 +25,7 @@ pub(super) struct Shard {
     last_came: Duration,
     /// Everything that arrived before this moment is in a lane, or behind. It does not move while the shard is not read: what comes then is in none.
     pub(super) read_until: Now,
-    /// Nothing comes any more.
+    /// Nothing more comes.
     pub(super) is_ended: bool,
     /// The worker reads no more of it until some lane has room.
     pub(super) is_paused: bool,
@@ -35,7 +35,7 @@ pub(super) struct Shard {
     pub(super) committed: (SequenceNumber, Vec<u8>),
 }
 
-/// Returns which of so many lanes a record goes to, by its key.
+/// Returns which of this many lanes a record goes to, by its key.
 pub(super) fn lane_of(record: &Record<'_>, lanes: usize) -> usize {
     match lanes {
         1 => 0,
@@ -49,7 +49,7 @@ impl Shard {
         let committed = committed.unwrap_or_default();
         let encoded = committed.encode();
         let Progress { next, watermark, lanes } = committed;
-        // What is known of a lane is known of its keys. So the lanes stay, whatever the setting is now.
+        // What is known of a lane applies to its keys. So the lanes stay, whatever the setting is now.
         let count = if lanes.is_empty() { rules.lanes } else { lanes.len() };
         let done = lanes.iter().map(|lane| lane.done).collect();
         let mut windows = lanes.into_iter().map(|lane| lane.windows);
@@ -146,7 +146,7 @@ impl Shard {
         vec![at]
     }
 
-    /// Gives a lane that is behind records that were read again. Returns whether it has all by now, or is full.
+    /// Gives reread records to a lane that is behind. Returns whether it now has all of them, or is full.
     pub(super) fn push_again(&mut self, at: usize, mut input: Input, rules: &Rules, now: Now) -> bool {
         let (count, read_to) = (self.lanes.len(), self.read_to);
         let Some(lane) = self.lanes.get_mut(at) else { return true };
@@ -167,7 +167,7 @@ impl Shard {
         lane.behind.is_none() || lane.is_full(rules)
     }
 
-    /// Gives up what a lane is behind. Returns how many records that are at most.
+    /// Gives up the records that a lane is behind with. Returns how many these are at most.
     pub(super) fn drop_behind(&mut self, at: usize) -> u64 {
         let behind = self.lanes.get_mut(at).and_then(|lane| lane.behind.take());
         behind.map_or(0, |behind| self.read_to.get().saturating_sub(behind.from.get()))
@@ -178,7 +178,7 @@ impl Shard {
         self.lanes.iter().any(|lane| lane.has_room(rules))
     }
 
-    /// Returns whether everything is done that came, and no window is open.
+    /// Returns whether everything that came is done, and no window is open.
     pub(super) fn is_settled(&self) -> bool {
         self.lanes.iter().all(|lane| lane.is_idle() && lane.windows().is_empty())
     }
@@ -205,7 +205,7 @@ impl Shard {
         let (next, watermark) = first_open.unwrap_or((self.read_to, self.watermark));
         let lanes = saved.into_iter().enumerate().map(|(at, saved)| {
             // A lane without open records has done all that was read, and what it had done when the shard was taken over: the states of its
-            // windows have that in them, although it is not read again yet.
+            // windows include that, although it has not been reread yet.
             let done_before = self.done.get(at).copied().unwrap_or_default();
             let all = self.read_to.max(done_before);
             LaneProgress { done: saved.first_open.map_or(all, |(first, _)| first), windows: saved.windows }

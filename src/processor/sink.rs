@@ -1,8 +1,8 @@
 //! A sink: puts what a processor makes of its records into another stream, each exactly once.
 //!
-//! Each record that a sink puts carries the place of the record that it was made of, in a header. What was put for records that the processor has
-//! not committed may be asked for again, after a failure or a crash. So the sink remembers their places, and after a crash it reads them back
-//! from the output, from a **floor** on.
+//! Each record that a sink puts carries the place of the record that it was made of, in a header. Puts for records that the processor has not
+//! committed may be repeated, after a failure or a crash. So the sink remembers their places, and after a crash it reads them back from the
+//! output, from a **floor** on.
 //!
 //! **Raising the floor:** the group's commits are looked up → places below them are forgotten → the floor becomes, in each shard of the output, the
 //! first record whose place is still remembered, or the end → it is written to a journal. A crash anywhere leaves the old floor or the new one,
@@ -20,13 +20,13 @@ use crate::{
 
 /// The header that says what a record was made of.
 const ORIGIN: &str = "origin";
-/// The floor is raised after so many puts, or when the places have doubled since.
+/// The floor is raised after this many puts, or when the places have doubled since.
 const PUTS_BETWEEN_FLOORS: usize = 1_000;
 /// The floor is written anew after this many bytes.
 const JOURNAL_BYTES_MAX: u64 = 64 << 10;
 const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// The place of what a record was made of: a record of the input, and a number that tells several that were made of it apart.
+/// The origin of an output record: a record of the input, and a number that distinguishes several that were made of it.
 type Origin = (ShardId, SequenceNumber, u32);
 type Positions = BTreeMap<ShardId, SequenceNumber>;
 
@@ -80,7 +80,7 @@ struct Places {
     known: HashMap<Origin, Option<Receipt>>,
     /// How far the group was in each shard that it had not finished.
     committed: Positions,
-    /// Raise the floor when so many are known.
+    /// Raise the floor once this many are known.
     raise_at: usize,
 }
 
@@ -133,7 +133,7 @@ impl Sink {
         };
         match floor {
             Some(floor) => sink.read_back(&floor)?,
-            // It is new: what is there is not its own.
+            // It is new: existing records are not its own.
             None => sink.write(&sink.ends()?)?,
         }
         sink.raise_floor()?;
@@ -176,7 +176,7 @@ impl Sink {
         put
     }
 
-    /// Notes that the caller puts this. Returns where it is if it was put before. If another call puts it, waits for that.
+    /// Claims a put for the caller. Returns its receipt if it was put before. If another call is putting it, waits for that call.
     fn claim(&self, origin: Origin) -> Result<Option<Receipt>> {
         let (shard, sequence, _) = origin;
         let mut places = self.places.lock();
@@ -248,7 +248,7 @@ impl Sink {
         Some((shard, sequence.into(), index))
     }
 
-    /// Forgets what the group has committed, and writes from where the rest has to be read back.
+    /// Forgets what the group has committed, and writes the place from which the rest has to be read back.
     fn raise_floor(&self) -> Result<()> {
         let _gate = self.gate.write();
         let committed = self.committed()?;

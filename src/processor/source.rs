@@ -47,14 +47,14 @@ pub struct Source {
 
 #[derive(Debug, Clone)]
 pub(super) enum Kind {
-    /// It stays open as long as this or a processor of it is there.
+    /// It stays open as long as this or one of its processors exists.
     Stream(Stream),
     Reader(StreamReader),
     Elsewhere(Arc<dyn Elsewhere>),
 }
 
 impl Kind {
-    /// Returns what reads a stream of this machine.
+    /// Returns the reader of a stream of this machine.
     pub(super) fn reader(&self) -> Option<StreamReader> {
         match self {
             Self::Stream(stream) => Some((**stream).clone()),
@@ -101,7 +101,7 @@ impl From<&StreamReader> for Source {
 
 /// A place of records that is no stream of this machine.
 pub(crate) trait Elsewhere: fmt::Debug + Send + Sync {
-    /// Starts a processor of what is there.
+    /// Starts a processor of the records there.
     fn start(&self, part: PartProcessor) -> Result<Box<dyn Running>>;
 }
 
@@ -119,8 +119,8 @@ pub(crate) trait Running: Send + Sync {
     fn close(&mut self) -> Result<()>;
 }
 
-/// The settings and the function of a processor, of which one is started for each shard elsewhere. It reads the shard through a **spool**: a stream of
-/// one shard on this machine, into which the records are put that come from there.
+/// The settings and the function of the processors of which one is started for each shard elsewhere. Each reads its shard through a **spool**: a
+/// stream of one shard on this machine, into which the records from there are put.
 #[derive(Clone)]
 pub(crate) struct PartProcessor {
     pub(super) options: ProcessorOptions,
@@ -136,9 +136,9 @@ impl fmt::Debug for PartProcessor {
 /// The records of one shard elsewhere, and what belongs to them.
 #[derive(Debug)]
 pub(crate) struct Spool<'a> {
-    /// Its clock says how far arrivals have come there.
+    /// Its clock shows how far arrivals there have come.
     pub(crate) stream: &'a Stream,
-    /// Which shard the function is told that they come from.
+    /// The shard that the function sees as their origin.
     pub(crate) origin: ShardId,
     /// The time of the day.
     pub(crate) day: Arc<dyn Clock>,
@@ -146,7 +146,7 @@ pub(crate) struct Spool<'a> {
     pub(crate) state: &'a [u8],
     /// That record is gone: another one comes first.
     pub(crate) has_gap: bool,
-    /// What the states of windows may have in bytes. Then the largest ends early.
+    /// The most bytes that the states of windows may have. Beyond that, the largest ends early.
     pub(crate) states_bytes_max: usize,
     pub(crate) ledger: Box<dyn Ledger>,
 }
@@ -180,7 +180,7 @@ impl PartProcessor {
                 return Err(Error::InvalidArgument(reason.into()));
             }
             let mut worker = group.worker().open()?;
-            // It gets the shard by that, and nothing else: the spool is empty.
+            // This only gets it the shard: the spool is empty.
             worker.poll(Duration::ZERO)?;
             for shard in worker.shards() {
                 worker.commit_with_state(shard, SequenceNumber::ZERO, &state)?;

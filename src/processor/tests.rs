@@ -54,7 +54,7 @@ struct Setting {
     answers_items: bool,
     retries: Option<u32>,
     windows: Windows,
-    /// Every so manieth record always fails, if there are bounded retries.
+    /// Every n-th record always fails, if retries are bounded.
     poison: u32,
     commits_each: bool,
 }
@@ -180,7 +180,7 @@ fn event_time(record: &Record<'_>) -> Result<Timestamp, String> {
     read(record).1.ok_or_else(|| "it does not say".to_owned())
 }
 
-/// Returns when something happened of which a record tells that is put now: mostly not long ago, seldom in the future, and seldom nobody knows.
+/// Returns the event time of a record that is put now: mostly not long ago, seldom in the future, and seldom unknown.
 fn happened(now: Timestamp, random: u32) -> Option<Timestamp> {
     let spread = Duration::from_millis((random >> 8).into());
     let within =
@@ -466,7 +466,7 @@ impl World {
         }
     }
 
-    /// Goes on until everything is done.
+    /// Continues until everything is done.
     fn drain(&mut self) {
         for _ in 0..100_000 {
             self.drive();
@@ -842,7 +842,7 @@ fn l2_what_arrived_while_a_shard_was_not_read_is_read_before_its_windows_end() {
     for records in [10, 1] {
         assert_eq!(call(&mut world).0.len(), records);
     }
-    // Now it goes on, and its lane is asked before anything is read.
+    // Now it continues, and its lane is asked before anything is read.
     world.driver.as_mut().unwrap().settle(&world.core).unwrap();
     world.take();
     assert!(world.jobs.is_empty());

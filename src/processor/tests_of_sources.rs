@@ -1,4 +1,4 @@
-//! Processors of records from elsewhere: they go on in another spool where the ledger says, whatever moment they are stopped at.
+//! Tests of processors of records from elsewhere: they continue in another spool where the ledger says, whenever they are stopped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ struct Kept {
 struct TestLedger {
     first: u64,
     kept: Arc<Mutex<Kept>>,
-    /// Entries that nobody waits for are made every so many times.
+    /// How many requests there are for each entry that nobody waits for.
     every: u32,
     asked: u32,
 }
@@ -92,7 +92,7 @@ fn number(record: &Record<'_>) -> u32 {
     std::str::from_utf8(record.data()).unwrap().parse().unwrap()
 }
 
-/// One run: it is stopped after so many records.
+/// One run: it is stopped after this many records.
 #[derive(Debug, Clone)]
 struct RunFor {
     records: u32,

@@ -68,7 +68,7 @@ pub(super) enum Over {
     Due(Span),
 }
 
-/// A window besides the first takes about so many bytes in a commit, apart from its state.
+/// About how many bytes each window besides the first takes in a commit, apart from its state.
 const WINDOW_BYTES: usize = 100;
 
 impl Windows {
@@ -134,7 +134,7 @@ impl Windows {
         })
     }
 
-    /// Returns the window in which a time lies. Open ones keep their length if the setting changes, and the others have what they leave.
+    /// Returns the window in which a time lies. Open ones keep their length if the setting changes, and the others get what they leave.
     fn span_of(&self, length: Duration, time: Timestamp) -> Span {
         let start = time.as_micros() - time.as_micros() % length.as_micros() as u64;
         let start = Timestamp::from_micros(start);
@@ -163,7 +163,7 @@ impl Windows {
         }
     }
 
-    /// Notes that it is committed that windows are over, up to this end.
+    /// Notes that the end of the windows up to this time is committed.
     pub(super) fn note_commit(&mut self, end: Timestamp) {
         for window in self.open.iter_mut().filter(|window| window.is_over && window.span.end <= end) {
             window.is_committed = true;
@@ -188,7 +188,7 @@ impl Windows {
         }
     }
 
-    /// If the states have more bytes than this, has the largest end before its time. Returns that window.
+    /// If the states have more bytes than this, makes the largest window end before its time. Returns that window.
     pub(super) fn end_early(&mut self, bytes_max: usize) -> Option<Span> {
         let states: usize = self.open.iter().map(|window| window.state.len()).sum();
         if states + self.open.len().saturating_sub(1) * WINDOW_BYTES <= bytes_max {

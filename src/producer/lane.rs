@@ -104,7 +104,7 @@ impl Lane {
         Ok(pending)
     }
 
-    /// Makes everything in the lane be sent without lingering. Returns how many records were put so far.
+    /// Makes the sender send everything in the lane without lingering. Returns how many records were put so far.
     pub(super) fn hurry(&self) -> u64 {
         let mut state = self.state.lock();
         state.is_hurried = !state.open.is_empty();
@@ -114,7 +114,7 @@ impl Lane {
         put_count
     }
 
-    /// Takes no more records from now on, and sends everything in the lane. Returns how many records were put so far.
+    /// Stops taking records, and sends everything in the lane. Returns how many records were put so far.
     pub(super) fn close(&self) -> u64 {
         self.state.lock().is_closing = true;
         self.hurry()

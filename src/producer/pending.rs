@@ -55,11 +55,11 @@ impl Outcomes {
         let woken: Vec<_> = self.tasks.lock().waiting.extract_if(.., |task| told(task.at)).collect();
         drop(known);
         self.changed.notify_all();
-        // Without the locks, because waking may run the task at once.
+        // Without the locks, because waking may run the task immediately.
         woken.into_iter().for_each(|task| task.waker.wake());
     }
 
-    /// Returns the outcome, or has the task with this ticket woken once it is known. A task without a ticket gets one.
+    /// Returns the outcome, or arranges for the task with this ticket to be woken once it is known. A task without a ticket gets one.
     fn poll(&self, at: u32, ticket: &mut Option<u64>, waker: &Waker) -> Poll<Result<Receipt>> {
         let known = self.known.lock();
         if let Some(Some(outcome)) = known.get(at as usize) {

@@ -41,7 +41,7 @@ pub(super) fn parse(text: &str, names: &Names) -> Result<Asked, StatementError> 
     }
     let first = tokens[0].clone();
     let parsed = parse_one(text, tokens);
-    // Whoever writes a statement of another kind is told so, also if it has other faults.
+    // A statement of another kind is refused as such, even if it has other faults.
     if let Some(refused) = refuse(text, &first, parsed.as_ref().ok()) {
         return Err(refused);
     }
@@ -94,14 +94,14 @@ fn misspelt(error: StatementError, word: &str, keywords: &[&str]) -> StatementEr
     }
 }
 
-/// Returns what is written at a place of a statement.
+/// Returns the text at a place of a statement.
 fn written(text: &str, place: Place) -> Option<String> {
     let line = text.lines().nth(place.line.checked_sub(1)?)?;
     let found: String = line.chars().skip(place.column.checked_sub(1)?).take(place.width).collect();
     (!found.is_empty()).then_some(found)
 }
 
-/// Refuses what only continuous queries have, and what would be misunderstood or not understood at all.
+/// Refuses syntax that only continuous queries have, and syntax that would be misunderstood or not understood at all.
 fn continuous(text: &str, tokens: &[TokenWithSpan]) -> Option<StatementError> {
     let is_word = |token: &TokenWithSpan, words: &[&str]| match &token.token {
         Token::Word(word) => {
@@ -151,7 +151,7 @@ pub(super) fn fault(text: &str, tokens: &[TokenWithSpan], error: ParserError) ->
         }
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
     };
-    // The parser writes the place behind its message.
+    // The parser appends the place to its message.
     let (message, place) = match message.rsplit_once(" at Line: ") {
         Some((message, place)) => (message.to_owned(), parse_place(place)),
         None => (message, None),
@@ -276,7 +276,7 @@ fn only(text: &str, name: &ObjectName) -> Result<Ident, StatementError> {
     }
 }
 
-/// Refuses a statement that would grow beyond all bounds while it is planned, because each query of it names another one twice.
+/// Refuses a statement that would grow without bound while it is planned, because each of its queries names another one twice.
 fn check_tables(text: &str, statement: &Statement) -> Result<(), StatementError> {
     let mut weights = Weights { totals: vec![0], ..Weights::default() };
     let _ = statement.visit(&mut weights);
@@ -291,9 +291,9 @@ fn check_tables(text: &str, statement: &Statement) -> Result<(), StatementError>
 /// Counts the tables that queries read.
 #[derive(Default)]
 struct Weights {
-    /// How many tables the query that is visited reads so far, and those around it; the statement itself first.
+    /// How many tables the visited query and the ones around it read so far; the statement itself first.
     totals: Vec<usize>,
-    /// How many a name stands for.
+    /// How many tables a name stands for.
     known: HashMap<String, usize>,
     /// The names of the named queries that were not visited yet, by where they are in memory.
     names: HashMap<*const Query, String>,

@@ -1,4 +1,4 @@
-//! Queries of what is there: planned once, and read to their end.
+//! Queries of existing records: planned once, and read to their end.
 
 use std::sync::Arc;
 

@@ -67,7 +67,7 @@ pub struct Catalog {
     outputs: Arc<BTreeMap<String, Output>>,
     memory_limit: usize,
     engine: Arc<Engine>,
-    /// All functions, made when they are needed first.
+    /// All functions, created when they are first needed.
     functions: Arc<Mutex<Option<SessionState>>>,
 }
 
@@ -163,7 +163,7 @@ impl Catalog {
         Ok(self)
     }
 
-    /// Returns an output by its name, or else the only one with this name in other letters.
+    /// Returns an output by its name, or the only one whose name differs just in case.
     pub(super) fn output_of(&self, name: &str) -> Option<&Output> {
         self.outputs.get(name).or_else(|| {
             let mut same = self.outputs.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
@@ -291,7 +291,7 @@ fn functions_of_all_sessions() -> SessionState {
     config.options_mut().execution.sort_pushdown_buffer_capacity = ORDERED_BYTES;
     config.options_mut().execution.time_zone = Some("UTC".to_owned());
     let parser = &mut config.options_mut().sql_parser;
-    // Words were resolved before: see `Names::resolve`.
+    // Words were already resolved: see `Names::resolve`.
     parser.enable_ident_normalization = false;
     parser.collect_spans = true;
     let state = SessionStateBuilder::new().with_default_features().with_config(config).build();

@@ -19,7 +19,7 @@ use crate::TYPE_DEPTH_MAX;
 const COLUMNS_MAX: usize = 1_000;
 /// The longest list of columns.
 const TEXT_BYTES_MAX: usize = 256 << 10;
-/// The digits of a decimal whose type does not say how many.
+/// The digits of a decimal whose type does not specify them.
 const DECIMAL_DEFAULT: (u8, u8) = (38, 10);
 const DECIMAL_DIGITS_MAX: u64 = 38;
 
@@ -83,7 +83,7 @@ impl From<String> for Unknown {
     }
 }
 
-/// Checks the columns of a schema, wherever they are from.
+/// Checks the columns of a schema, whatever their source.
 pub(super) fn check(columns: &[Column]) -> Result<(), String> {
     let count: usize = columns.iter().map(|column| column.of.column_count()).sum();
     if count > COLUMNS_MAX {
@@ -127,7 +127,7 @@ fn name(ident: &Ident) -> String {
     }
 }
 
-/// Checks how deep types are nested: the parser descends into them without a bound of its own. Returns where it is too deep.
+/// Checks how deep types are nested: the parser itself has no limit. Returns where it is too deep.
 fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), Span> {
     let (mut depth, mut list_depth) = (0_usize, 0);
     for token in tokens {
@@ -138,7 +138,7 @@ fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), Span> {
             Token::Comma => list_depth = 0,
             _ => {}
         }
-        // A length in round brackets is one more.
+        // A length in parentheses adds one level.
         if depth > TYPE_DEPTH_MAX + 1 || list_depth > TYPE_DEPTH_MAX * TYPE_DEPTH_MAX {
             return Err(token.span);
         }
@@ -150,7 +150,7 @@ fn too_deep() -> String {
     format!("types are nested deeper than {TYPE_DEPTH_MAX} levels")
 }
 
-/// Leaves blanks out, and makes two tokens of `>>`, behind which the parser takes the `[]` of an outer type for that of the inner one.
+/// Drops blanks, and splits `>>` into two tokens: otherwise the parser applies the `[]` of an outer type to the inner one.
 fn single_brackets(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let brackets = |token: TokenWithSpan| match token.token {
         Token::Whitespace(_) => vec![],
@@ -176,7 +176,7 @@ fn name_structs(tokens: &mut [TokenWithSpan]) {
     }
 }
 
-/// Returns what a type is called here. `column` is where it is.
+/// Returns our type for a parsed type. `column` is its place.
 fn sql_type(column: &str, of: &DataType, depth: usize) -> Result<SqlType, Unknown> {
     if depth > TYPE_DEPTH_MAX {
         return Err(too_deep().into());

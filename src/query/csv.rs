@@ -62,7 +62,7 @@ impl Line {
         let bytes = line.as_bytes();
         let mut at = 0;
         loop {
-            // What is behind the last column is not kept, and refuses the line.
+            // Fields behind the last column are not kept, and the line is refused.
             if self.slots.len() > self.count {
                 return Ok(());
             }

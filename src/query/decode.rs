@@ -1,4 +1,4 @@
-//! From records to the columns of a table.
+//! Decodes records into the columns of a table.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use super::schema::{Format, Function, Schema};
 use super::system::{System, SystemColumn};
 use crate::{Record, SequenceNumber, ShardId};
 
-/// The items of a record's lists may take so many bytes, and so many for each byte of its data: an item such as `{}` may become a struct of a
-/// thousand columns. So what a batch takes is bounded by the bytes of its records.
+/// How many bytes the items of a record's lists may take, in total and for each byte of its data: an item such as `{}` may become a struct of a
+/// thousand columns. So the memory of a batch is bounded by the bytes of its records.
 const LIST_BYTES: usize = 128 << 10;
 const LIST_BYTES_PER_BYTE: usize = 64;
 
-/// Makes batches of records, of the columns that are asked for. A record's data is read only if one of its own columns is.
+/// Makes batches of the requested columns from records. A record's data is read only if one of its columns is requested.
 #[derive(Debug)]
 pub(super) struct Decoder {
     schema: SchemaRef,
@@ -152,7 +152,7 @@ impl Decoder {
         self.len
     }
 
-    /// Returns the rows, and begins anew.
+    /// Returns the rows, and starts a new batch.
     pub(super) fn finish(&mut self) -> RecordBatch {
         let (system, own) = (self.system.take(), self.data.take());
         let columns = self.columns.iter().map(|source| match *source {

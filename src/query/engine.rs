@@ -18,17 +18,16 @@ use tokio::task::{AbortHandle, JoinError, unconstrained};
 use super::error::QueryError;
 use super::interrupt::Stop;
 
-/// How many batches may wait for whoever reads a query's rows.
+/// How many batches may wait for the reader of a query's rows.
 const BATCHES_AHEAD_MAX: usize = 2;
 
-/// The stack of each thread. Statements are taken apart by functions that call themselves, as often as the bounds of `words` allow; only what is
-/// used takes memory.
+/// The stack of each thread. Recursive functions process statements, as deep as the bounds of `words` allow; only the used part takes memory.
 const STACK_BYTES: usize = 32 << 20;
 
 /// The engine that all catalogs share while one of them exists.
 static SHARED: Mutex<Weak<Engine>> = Mutex::new(Weak::new());
 
-/// Threads of their own, so that queries work from any thread, also from one that belongs to the caller's own runtime.
+/// Separate threads, so that queries work from any thread, even one of the caller's runtime.
 pub(super) struct Engine {
     /// `None` if the operating system refused the threads. The reason is in `refused`.
     runtime: Option<Runtime>,
@@ -89,8 +88,8 @@ impl Engine {
         wait(self.handle()?.spawn(future)).unwrap_or_else(|error| Err(failed(error)))
     }
 
-    /// Reads the batches of a stream on the engine's threads, as far ahead as the bound of the channel allows. Dropping the result
-    /// ends what runs, which heeds `stop`.
+    /// Reads the batches of a stream on the engine's threads, as far ahead as the bound of the channel allows. Dropping the result ends the running
+    /// plan, which heeds `stop`.
     ///
     /// # Errors
     /// `Failed` if there are no threads.
@@ -105,7 +104,7 @@ impl Engine {
         let task = reading.abort_handle();
         self.handle()?.spawn(async move {
             if let Err(error) = reading.await {
-                // If nobody receives any more, nobody misses it.
+                // If the receiver is gone, nobody needs it.
                 let _ = sender.send(Err(failed(error))).await;
             }
         });

@@ -1,4 +1,4 @@
-//! Says in plain words, with the place and a remedy, why a statement cannot be run.
+//! Explains in plain words, with the place and a remedy, why a statement cannot be run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -21,7 +21,7 @@ use super::plain;
 use super::words::{self, Names};
 use crate::Error;
 
-/// The functions of a session, with what they are.
+/// The functions of a session, with their kinds.
 pub(super) fn functions(state: &SessionState) -> BTreeMap<String, &'static str> {
     let mut functions = BTreeMap::new();
     let mut add =
@@ -37,7 +37,7 @@ pub(super) fn functions(state: &SessionState) -> BTreeMap<String, &'static str> 
 /// Functions of a table that only continuous queries have.
 const WINDOWS: [&str; 5] = ["tumble", "hop", "session", "cumulate", "stagger"];
 
-/// What is known of a statement and its catalog once it fails.
+/// What is known about a statement and its catalog when it fails.
 pub(super) struct Explainer {
     text: Arc<str>,
     tables: Vec<String>,
@@ -174,7 +174,7 @@ impl Explainer {
 
     /// Explains what failed while constants were computed, or while the query ran.
     fn explain_failed(&self, message: &str, diagnostic: Option<&Diagnostic>) -> QueryError {
-        // Some faults of a statement are found so late, or are taken for faults of the engine.
+        // Some faults of a statement are only found here, or look like faults of the engine.
         match message.contains("failed to match any signature") || message.contains("Unsupported SQL type") {
             true => self.explain_plan(message, diagnostic).into(),
             false => QueryError::Failed(plain::run(message)),
@@ -194,7 +194,7 @@ impl Explainer {
         }
     }
 
-    /// Returns the place that an error is about: the one that came with it, or the first where a name stands.
+    /// Returns the place that an error is about: the one that came with it, or the first occurrence of a name.
     fn place(&self, name: &str, diagnostic: Option<&Diagnostic>) -> Option<Place> {
         if let Some(place) = diagnostic.and_then(place_of) {
             return Some(place);

@@ -19,7 +19,7 @@ use crate::{decode_json_text, moment, scalar, shorten};
 /// A value as it was found.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Found<'a> {
-    /// There is none.
+    /// No value was found.
     Nothing,
     Null,
     /// `true` or `false`.
@@ -47,7 +47,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// Texts, or bytes, one behind the other.
+/// Concatenated texts or bytes.
 #[derive(Debug)]
 pub(super) struct Texts {
     offsets: Vec<i32>,
@@ -95,7 +95,7 @@ impl Texts {
     }
 }
 
-/// Takes all values, and makes room for as many.
+/// Takes all values, and reserves room for as many.
 pub(super) fn renew<T>(values: &mut Vec<T>) -> Vec<T> {
     let next = Vec::with_capacity(values.len());
     std::mem::replace(values, next)
@@ -150,10 +150,10 @@ impl Values {
     }
 }
 
-/// A column, or what is in one.
+/// A column, or a part of one.
 #[derive(Debug)]
 pub(super) struct Field {
-    /// The names on the way to it, with dots between them.
+    /// The names on the path to it, joined by dots.
     path: String,
     of: SqlType,
     is_required: bool,
@@ -255,7 +255,7 @@ impl Field {
                 values.push(scalar::decimal(number, *precision, *scale)?);
             }
             Values::Timestamp(values) => values.push(moment::timestamp(text)?),
-            // A number says neither which day nor which hour.
+            // A number identifies neither a day nor an hour.
             _ if matches!(found, Found::Number(_) | Found::Word(_)) => return None,
             Values::Date(values) => values.push(moment::date(text)?),
             Values::Time(values) => values.push(moment::time_of_day(text)?),
@@ -274,7 +274,7 @@ impl Field {
         Ok(())
     }
 
-    /// Adds what stands in the place of a value that is null.
+    /// Adds a placeholder for a null value.
     fn push_default(&mut self) -> Result<(), String> {
         match &mut self.values {
             Values::Boolean(values) => values.append(false),
@@ -313,7 +313,7 @@ impl Field {
         }
     }
 
-    /// Returns the values as an array of the column's [data type](SqlType::data_type), and begins anew.
+    /// Returns the values as an array of the column's [data type](SqlType::data_type), and starts again.
     pub(super) fn take(&mut self) -> ArrayRef {
         let nulls = self.nulls.finish();
         match &mut self.values {

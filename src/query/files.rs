@@ -24,18 +24,18 @@ pub(super) struct FileTable {
 }
 
 impl FileTable {
-    /// Fails if the file is gone. What lists files takes that for a table without rows.
+    /// Fails if the file is gone. Otherwise the file listing would treat it as a table without rows.
     pub(super) fn check(&self) -> Result<(), QueryError> {
         let is_there = self.path.metadata();
         let fault = |reason: String| QueryError::File { path: self.path.clone(), reason };
         is_there.map(drop).map_err(|error| fault(error.to_string()))
     }
 
-    /// Opens a file, and reads from it which columns it has.
+    /// Opens a file, and determines its columns.
     pub(super) fn open(path: &Path, state: SessionState, engine: &Engine) -> Result<Self, QueryError> {
         let fault = |reason: String| QueryError::File { path: path.to_path_buf(), reason };
         let format = format_of(path).map_err(fault)?;
-        // What the file system does with a link, or with a path that begins elsewhere, is settled here.
+        // Links and relative paths are resolved here.
         let whole = path.canonicalize().map_err(|error| fault(error.to_string()))?;
         if !whole.is_file() {
             return Err(fault("this is no file".to_owned()));
@@ -71,7 +71,7 @@ fn format_of(path: &Path) -> Result<Arc<dyn FileFormat>, String> {
     }
 }
 
-/// Returns the address of a file. Every byte that could mean something in an address is written as its number.
+/// Returns the URL of a file. Every byte with a special meaning in a URL is percent-encoded.
 fn url_of(path: &Path) -> String {
     let mut url = "file://".to_owned();
     for byte in path.as_os_str().as_bytes() {

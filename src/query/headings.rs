@@ -1,4 +1,4 @@
-//! The names of the columns of a result that the statement does not name.
+//! The names of result columns that the statement does not name.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::ast::{
     WildcardAdditionalOptions,
 };
 
-/// Names each column of the result after what the statement has in its place, where it would have a name that the planner makes up.
+/// Names each column of the result after its text in the statement, if the planner would otherwise make up a name.
 pub(super) fn write(statement: &mut Statement) {
     match statement {
         Statement::Query(query) => write_query(query),
@@ -69,11 +69,11 @@ fn name_of(item: &SelectItem) -> Option<String> {
     }
 }
 
-/// Returns the name that a column is to have, if it has none by itself.
+/// Returns the name for a column that has none by itself.
 fn heading(expr: &Expr, tables: &BTreeSet<String>) -> Option<String> {
     match expr {
         Expr::Identifier(_) => None,
-        // A column of a table has its own name, and the planner tells columns of different tables apart.
+        // A column of a table has its own name, and the planner distinguishes columns of different tables.
         Expr::CompoundIdentifier(parts)
             if parts.first().is_some_and(|first| tables.contains(&first.value)) && parts.len() == 2 =>
         {

@@ -5,7 +5,7 @@ use super::system::SystemColumn;
 use super::types::{Column, SqlType};
 use crate::{Sampled, sample_members};
 
-/// Returns columns into which all records fit. The one of the events' `time` is a timestamp. The error is a sentence for the caller.
+/// Returns columns into which all records fit. The column of the events' `time` is a timestamp. The error is a sentence for the caller.
 pub(super) fn columns<R: AsRef<[u8]>>(
     records: impl IntoIterator<Item = R>,
     time: Option<&str>,

@@ -18,12 +18,12 @@ use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBui
 
 use super::error::QueryError;
 
-/// Whether what runs is to end, because nobody wants its rows any more. Clones are the same one.
+/// Whether a run is to end, because nobody wants its rows any more. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Has it end.
+    /// Ends it.
     pub(super) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -33,10 +33,10 @@ impl Stop {
     }
 }
 
-/// Lets a plan pause, and so end, between any two batches of a join, and within one that tries each row of one side with each of the other.
+/// Lets a plan pause, and so end, between any two batches of a join, and within a join that tries each row of one side with each of the other.
 ///
-/// The sources pause by themselves. But a join can make a thousand batches of two, and one without columns that have to be equal may compute for hours
-/// before it makes the first.
+/// The sources pause by themselves. But a join can make a thousand batches of two, and one without equality conditions may compute for hours before
+/// its first batch.
 pub(super) fn interruptible(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         if node.children().len() < 2 {
@@ -51,7 +51,7 @@ pub(super) fn interruptible(plan: Arc<dyn ExecutionPlan>, stop: &Stop) -> Result
     .data()
 }
 
-/// Returns the join with a condition that fails once it is to end.
+/// Returns the join with a condition that fails once the join is to end.
 fn heeding(join: &NestedLoopJoinExec, stop: &Stop) -> Result<Arc<dyn ExecutionPlan>> {
     let filter = join.filter().map(|filter| {
         let condition = Arc::clone(filter.expression());
@@ -61,7 +61,7 @@ fn heeding(join: &NestedLoopJoinExec, stop: &Stop) -> Result<Arc<dyn ExecutionPl
     Ok(Arc::new(NestedLoopJoinExecBuilder::from(join).with_filter(filter).build()?))
 }
 
-/// A condition that is not evaluated any more once its join is to end.
+/// A condition that is no longer evaluated once its join is to end.
 #[derive(Debug)]
 struct Heeding {
     condition: Arc<dyn PhysicalExpr>,

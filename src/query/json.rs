@@ -1,7 +1,7 @@
-//! JSON objects, walked once from front to back: of each, only the members that are columns are looked at.
+//! JSON objects, parsed in one pass: only the members that are columns are examined.
 //!
-//! Records of a stream mostly have the same members in the same order, with the same blanks between them. So what stands between two values is
-//! compared with what stood there in a record before, eight or sixteen bytes at a time, and only where that differs is a name read and looked up.
+//! Records of a stream mostly have the same members in the same order, with the same blanks between them. So the text between two values is compared
+//! with that of earlier records, eight or sixteen bytes at a time, and only if it differs is a name read and looked up.
 
 use std::collections::HashMap;
 
@@ -12,11 +12,11 @@ use crate::{JsonSkip, MalformedJson, decode_json_text};
 
 /// How many texts between values are remembered.
 const GAPS_MAX: usize = 128;
-/// After so many, no more are learned: the names are not the same again.
+/// After this many, no more are learned: the names do not repeat.
 const LEARNED_MAX: usize = 1_024;
 /// The longest gap that is remembered.
 const GAP_BYTES_MAX: usize = 256;
-/// The bytes of a gap that are compared at once.
+/// The bytes of a gap that are compared in one step.
 const HEAD_BYTES: usize = size_of::<u128>();
 
 /// The columns that are taken from objects.
@@ -75,7 +75,7 @@ struct Target {
     is_exact: bool,
 }
 
-/// Which member belongs to which field: the one with its name, or if there is none, one whose name differs in upper and lower case only.
+/// Which member belongs to which field: the one with its name, or if there is none, one whose name differs only in case.
 #[derive(Debug)]
 struct Names {
     exact: HashMap<String, usize>,
@@ -92,14 +92,14 @@ impl Names {
     }
 }
 
-/// What stands between two values, with the name of the second one: `,"page":`.
+/// The text between two values, with the name of the second one: `,"page":`.
 #[derive(Debug)]
 struct Gap {
     /// The first bytes, and which bits of them count.
     head: u128,
     mask: u128,
     text: Box<[u8]>,
-    /// Whether it is in front of the first value. After a value it would be malformed.
+    /// Whether it precedes the first value. After a value, it would be malformed.
     is_first: bool,
     target: Option<Target>,
 }
@@ -159,7 +159,7 @@ impl Gaps {
             return;
         }
         self.learned += 1;
-        // What did not come again makes room for what might.
+        // Gaps that did not recur make room for new ones.
         if self.known.len() == GAPS_MAX {
             self.known.clear();
         }
@@ -167,7 +167,7 @@ impl Gaps {
     }
 }
 
-/// Passes the value that is next, and returns where it is. Blanks may be in front of it, as a known gap may have fewer of them.
+/// Skips the next value, and returns where it is. Blanks may precede it, as a known gap may have fewer of them.
 #[inline(always)]
 fn slot(skip: &mut JsonSkip<'_>, is_exact: bool) -> Result<Slot, MalformedJson> {
     let first = skip.pass_spaces();
@@ -198,7 +198,7 @@ impl Object {
         let (mut exact, mut folded) = (HashMap::new(), HashMap::new());
         let mut columns = vec![];
         for ((name, field), index) in fields.into_iter().zip(0..) {
-            // Of two that differ in upper and lower case, the first one.
+            // Of two that differ only in case, the first one counts.
             folded.entry(name.to_lowercase()).or_insert(index);
             exact.insert(name, index);
             columns.push(field);
@@ -217,8 +217,7 @@ impl Object {
         self.gaps.known.len()
     }
 
-    /// Adds the values of one object, which is all that a text has. If the object does not fit, the fields need to be
-    /// [truncated](Self::truncate).
+    /// Adds the values of one object, which is the whole text. If the object does not fit, the fields need to be [truncated](Self::truncate).
     pub(super) fn push(&mut self, text: &str, room: &mut usize) -> Result<(), String> {
         let mut skip = JsonSkip::new(text, 0, 0);
         let mut read = self.read(text, &mut skip);
@@ -255,7 +254,7 @@ impl Object {
         self.fields.iter_mut().map(Field::take).collect()
     }
 
-    /// Finds the values of the fields in the object that is next, and passes it.
+    /// Finds the values of the fields in the next object, and skips it.
     fn read(&mut self, text: &str, skip: &mut JsonSkip<'_>) -> Result<(), MalformedJson> {
         self.slots.fill(EMPTY);
         if skip.pass_spaces() != b'{' {
@@ -300,7 +299,7 @@ impl Object {
         Ok(())
     }
 
-    /// Passes what is in front of a value. Returns the field that the value belongs to, if any, or nothing at the end of the object.
+    /// Skips the text before a value. Returns the field that the value belongs to, if any, or nothing at the end of the object.
     #[inline(never)]
     fn read_gap(
         &self,

@@ -12,14 +12,13 @@ use super::read::{BATCH_ROWS, Job, Piece, PieceReader, Step};
 /// How many records the first chunk has, so that a statement that wants few records reads few.
 const FIRST_CHUNK_RECORDS: u64 = 64;
 
-/// Returns in which direction the records of one shard have the wanted order, if they have it in one: whether that is from the last to the
-/// first.
+/// Returns in which direction the records of one shard have the wanted order, if they have it in either: `true` means from the last to the first.
 pub(super) fn direction(order: &[PhysicalSortExpr]) -> Option<bool> {
     let mut is_descending = None;
     for sort in order {
         let name = sort.expr.downcast_ref::<Column>()?.name();
         if name == SHARD {
-            // All records of a shard have the same.
+            // All records of a shard have the same value.
             continue;
         }
         if name != SEQUENCE && name != ARRIVAL
@@ -29,7 +28,7 @@ pub(super) fn direction(order: &[PhysicalSortExpr]) -> Option<bool> {
         }
         is_descending = Some(sort.options.descending);
         if name == SEQUENCE {
-            // No two records are alike from here on.
+            // This column is unique, so the rest of the order does not matter.
             break;
         }
     }
@@ -51,7 +50,7 @@ pub(super) fn by_shard<'p>(pieces: impl Iterator<Item = &'p Piece>) -> Vec<Vec<P
 /// Reads the pieces of a job from the last record to the first.
 pub(super) struct BackwardReader {
     reader: PieceReader,
-    /// What is before the chunk that is read.
+    /// The pieces before the current chunk.
     left: Vec<Piece>,
     /// The batches of the chunk, in the order of the log.
     chunk: Vec<RecordBatch>,
@@ -86,7 +85,7 @@ impl BackwardReader {
         }
     }
 
-    /// Goes on with the records before the last chunk. Returns whether there are any.
+    /// Continues with the records before the last chunk. Returns whether there are any.
     fn begin_chunk(&mut self) -> bool {
         let Some(last) = self.left.last_mut() else { return false };
         let from = last.from.max(last.to.saturating_sub(self.chunk_records));
@@ -96,14 +95,14 @@ impl BackwardReader {
             self.left.pop();
         }
         self.is_reading = true;
-        // A chunk is in memory as a whole, so it has few records if these are large.
+        // A whole chunk is in memory, so it has few records if they are large.
         let most = self.reader.records_in_memory_max().min(BATCH_ROWS as u64);
         self.chunk_records = (self.chunk_records * 2).min(most);
         true
     }
 }
 
-/// Reads the pieces of a job in the one or the other direction.
+/// Reads the pieces of a job in either direction.
 pub(super) enum AnyReader {
     Forward(PieceReader),
     Backward(BackwardReader),

@@ -23,7 +23,7 @@ use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
 use super::error::QueryError;
 use super::rows::Rows;
 
-/// Times print like RFC 3339 has them, in UTC.
+/// Times print as in RFC 3339, in UTC.
 const FORMAT: FormatOptions<'static> = FormatOptions::new()
     .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.6f"))
     .with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.6fZ"));
@@ -142,7 +142,7 @@ pub(super) fn json_of(rows: &RecordBatch) -> Result<Vec<Vec<u8>>, QueryError> {
     Ok(lines.map(<[u8]>::to_vec).collect())
 }
 
-/// Returns each row as the list of its values, in the form of [`Rows::write_json`]; but decimals are texts, so that they keep their digits.
+/// Returns each row as the list of its values, in the form of [`Rows::write_json`], except that decimals are texts, to keep their digits.
 #[cfg(feature = "gateway")]
 pub(crate) fn json_lists(rows: &RecordBatch) -> Result<Vec<Vec<serde_json::Value>>, QueryError> {
     let exact = |array: &ArrayRef| {
@@ -256,7 +256,7 @@ fn texts<'a>(values: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef {
     Arc::new(values.map(|value| value.map(text)).collect::<StringArray>())
 }
 
-/// Returns bytes as text, or as hexadecimal digits if they are none.
+/// Returns bytes as text, or as hexadecimal digits if they are not text.
 fn text(bytes: &[u8]) -> String {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return text.to_owned();

@@ -4,7 +4,7 @@
 pub(super) struct Explained {
     pub(super) message: String,
     pub(super) hint: Option<String>,
-    /// Names that the message is about, to find the place.
+    /// Names in the message, to find the place.
     pub(super) names: Vec<String>,
     /// A name that does not exist.
     pub(super) sought: Option<String>,
@@ -74,7 +74,7 @@ pub(super) fn function_instead(name: &str) -> Option<&'static str> {
     INSTEAD.iter().find(|(other, _)| *other == name).map(|(_, instead)| *instead)
 }
 
-/// Returns a word in capitals if it begins a part of a statement, so that nobody names a column like it.
+/// Returns a word in capitals if it begins a clause of a statement, so it is unlikely to be a column.
 pub(super) fn keyword(name: &str) -> Option<String> {
     const BEGINNINGS: [&str; 12] =
         ["FROM", "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "SELECT", "JOIN", "ON", "AND", "OR", "UNION"];
@@ -82,7 +82,7 @@ pub(super) fn keyword(name: &str) -> Option<String> {
     BEGINNINGS.contains(&upper.as_str()).then_some(upper)
 }
 
-/// Returns a message of the engine without what only its developers need.
+/// Returns a message of the engine without the parts that only its developers need.
 pub(super) fn text(message: &str) -> String {
     const PREFIXES: [&str; 14] = [
         "Error during planning: ",
@@ -104,7 +104,7 @@ pub(super) fn text(message: &str) -> String {
     while let Some(stripped) = PREFIXES.iter().find_map(|prefix| rest.strip_prefix(prefix)) {
         rest = stripped.trim_start();
     }
-    // Such text is for those who report a fault of the engine.
+    // This text is for reports of engine faults.
     let rest = rest.split("\n\nbacktrace:").next().unwrap_or(rest);
     let rest = rest.split("\nThis issue was likely caused by a bug").next().unwrap_or(rest);
     let mut plain = rest.replace('\n', " ");
@@ -112,7 +112,7 @@ pub(super) fn text(message: &str) -> String {
         plain = replace_word(&plain, name, sql);
     }
     let mut letters = plain.chars();
-    // A sentence begins with a small letter, unless its first word is a name.
+    // A message begins with a lowercase letter, unless its first word is a name.
     if let Some(first) = letters.next()
         && letters.clone().next().is_some_and(|second| second.is_lowercase() || second == ' ')
     {
@@ -322,7 +322,7 @@ fn between<'t>(text: &'t str, before: &str, behind: &str) -> Option<&'t str> {
     rest.split_once(behind).map(|(inside, _)| inside)
 }
 
-/// Returns names that a message is about: what stands in quotes, the parts of it from the last to the first, and what is in capitals.
+/// Returns the names in a message: quoted text, its parts from the last to the first, and words in capitals.
 fn names_in(message: &str) -> Vec<String> {
     let inside = message.split(['\'', '"', '`']).skip(1).step_by(2);
     let is_letter = |c: char| c.is_alphanumeric() || c == '_';

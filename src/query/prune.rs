@@ -36,7 +36,7 @@ impl Interval {
     }
 }
 
-/// What the records of one shard that pass have in common. Every record that passes is within all of these bounds.
+/// Bounds of the records of one shard that pass. Every record that passes is within all of these bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// Their sequence numbers.
@@ -45,14 +45,14 @@ pub(super) struct Bounds {
     pub(super) arrival: Interval,
     /// Their partition keys; `None` if any key can pass.
     pub(super) keys: Option<BTreeSet<String>>,
-    /// Whether each record whose number is within the bounds passes, whatever else it has.
+    /// Whether every record whose number is within the bounds passes, whatever its other values.
     pub(super) is_exact: bool,
 }
 
 impl Bounds {
     const ALL: Self = Self { sequence: Interval::ALL, arrival: Interval::ALL, keys: None, is_exact: true };
 
-    /// No bound that is known. The records have to be looked at.
+    /// No known bound. The records have to be examined.
     const UNKNOWN: Self = Self { is_exact: false, ..Self::ALL };
 
     fn is_empty(&self) -> bool {
@@ -75,7 +75,7 @@ impl Bounds {
     }
 
     fn or(self, other: Self) -> Self {
-        // Everything between two bounds is within the result, also what passes neither.
+        // Everything between two bounds is within the result, even if it passes neither.
         let is_exact = self == Self::ALL || other == Self::ALL;
         let keys = self.keys.zip(other.keys).map(|(one, two)| &one | &two);
         Self {
@@ -92,7 +92,7 @@ pub(super) fn bounds(filters: &[Expr], shard: u32) -> Option<Bounds> {
     filters.iter().try_fold(Bounds::ALL, |bounds, filter| bounds.and(when(filter, true, shard)?))
 }
 
-/// Returns bounds for the records for which an expression is true, or false. A record for which it is NULL is neither.
+/// Returns bounds for the records for which an expression is true, or false. A record for which it is NULL is in neither group.
 fn when(expr: &Expr, wanted: bool, shard: u32) -> Option<Bounds> {
     match expr {
         Expr::Alias(alias) => when(&alias.expr, wanted, shard),
@@ -111,7 +111,7 @@ fn when(expr: &Expr, wanted: bool, shard: u32) -> Option<Bounds> {
         Expr::IsNotTrue(inner) if !wanted => when(inner, true, shard),
         Expr::IsNotFalse(inner) if !wanted => when(inner, false, shard),
         Expr::BinaryExpr(binary) => when_binary(binary, wanted, shard),
-        // Values of several types are compared as one that all of them fit in, perhaps rounded.
+        // Values of several types are compared as a common type, perhaps rounded.
         Expr::Between(between) if !is_of_one_type([&*between.low, &*between.high]) => Some(Bounds::UNKNOWN),
         Expr::InList(in_list) if !is_of_one_type(&in_list.list) => Some(Bounds::UNKNOWN),
         Expr::Between(Between { expr, negated, low, high }) => {
@@ -197,13 +197,13 @@ fn compare(left: &Expr, op: Operator, right: &Expr, shard: u32) -> Option<Bounds
     }
     if column.name == KEY {
         let key = value.try_as_str().flatten().filter(|_| op == Operator::Eq && column.cast.is_none());
-        // Keys that are no UTF-8 are shown with this character, and any of them may be meant.
+        // Keys that are not UTF-8 are shown with this character, so any of them may match.
         let key = key.filter(|key| !key.contains(char::REPLACEMENT_CHARACTER));
         let keys = key.map(|key| BTreeSet::from([key.to_owned()]));
         return Some(Bounds { keys, ..Bounds::UNKNOWN });
     }
     let Some(interval) = column.interval(op, value) else { return Some(Bounds::UNKNOWN) };
-    // What is converted may become NULL.
+    // A conversion may result in NULL.
     let is_exact = column.cast.is_none();
     match column.name {
         SHARD => {
@@ -218,7 +218,7 @@ fn compare(left: &Expr, op: Operator, right: &Expr, shard: u32) -> Option<Bounds
             Within::AllBut(_) => Some(Bounds::UNKNOWN),
         },
         _ => match interval {
-            // Where an arrival time begins in the log is found by searching, and checked record by record.
+            // The first record of an arrival time is found by a search, and checked record by record.
             Within::These(arrival) => Bounds { arrival, ..Bounds::UNKNOWN }.and(Bounds::ALL),
             Within::AllBut(_) => Some(Bounds::UNKNOWN),
         },
@@ -238,7 +238,7 @@ struct Side<'e> {
 /// The values that a comparison lets pass.
 enum Within {
     These(Interval),
-    /// All but one, which may be no whole number.
+    /// All but one, which may not be a whole number.
     AllBut(Option<i128>),
 }
 
@@ -268,7 +268,7 @@ impl<'e> Side<'e> {
         }
         let of_column = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         match self.cast.unwrap_or(&of_column) {
-            // Times of different units are compared in one of them, which rounds, and those of different zones may be moved.
+            // Times of different units are compared in one of them, which rounds, and times of different zones may be shifted.
             DataType::Timestamp(unit, zone) if is_like(*unit, zone.as_deref(), value) => {
                 let time = Fraction::of_time(value)?;
                 match micros_of(*unit) {
@@ -285,7 +285,7 @@ impl<'e> Side<'e> {
     }
 }
 
-/// A number that may be no whole one: `value / over`.
+/// A number that may not be whole: `value / over`.
 struct Fraction {
     value: i128,
     over: i128,
@@ -370,7 +370,7 @@ fn is_like(unit: TimeUnit, zone: Option<&str>, value: &ScalarValue) -> bool {
     let DataType::Timestamp(of_value, zone_of_value) = value.data_type() else { return false };
     let is_utc = |zone: Option<&str>| zone.is_none_or(|zone| zone == "UTC");
     let zone_of_value = zone_of_value.as_deref();
-    // A time without a zone is that of the clocks in the zone of the other one.
+    // A time without a zone is local time in the zone of the other one.
     let is_moment = zone.is_some() == zone_of_value.is_some() || is_utc(zone) && is_utc(zone_of_value);
     of_value == unit && is_moment
 }

@@ -19,7 +19,7 @@ use crate::{Batch, Error, Position, Record, SequenceNumber, ShardId, ShardIterat
 pub(super) const BATCH_ROWS: usize = 8_192;
 /// The rows of the first batch of a piece, so that a statement that wants few rows parses few.
 const FIRST_BATCH_ROWS: usize = 1_024;
-/// A batch ends once its records have so many bytes, so that large records do not fill the memory.
+/// A batch ends once its records have this many bytes, so that large records do not fill the memory.
 const BATCH_BYTES: usize = 8 << 20;
 
 /// Consecutive records of a shard.
@@ -38,7 +38,7 @@ impl Piece {
     }
 }
 
-/// A filter on what the log knows of a record. It is applied before data is parsed.
+/// A filter on the log's own columns. It is applied before data is parsed.
 #[derive(Debug, Clone)]
 pub(super) struct Early {
     /// The columns that the filter needs.
@@ -64,9 +64,9 @@ pub(super) struct Job {
 /// What a step of reading found.
 pub(super) enum Step {
     Rows(RecordBatch),
-    /// The limits of the stream want a pause.
+    /// The limits of the stream require a pause.
     Wait(Duration),
-    /// No record of many has passed so far.
+    /// Many records were read, and none has passed yet.
     Nothing,
     End,
 }
@@ -95,7 +95,7 @@ struct Open {
 
 /// Makes batches of records.
 enum Rows {
-    /// No column is wanted, only how many rows there are.
+    /// No column is needed, only the number of rows.
     Counted(usize),
     Decoded(Box<Decoder>),
 }
@@ -168,7 +168,7 @@ impl PieceReader {
         self.left.push_back(piece);
     }
 
-    /// Returns how many records like those that were read have as many bytes as a batch may have.
+    /// Returns how many records fit into the bytes of a batch, judging by those that were read.
     pub(super) fn records_in_memory_max(&self) -> u64 {
         let bytes_each = self.read_bytes / self.read_records.max(1);
         (BATCH_BYTES as u64 / bytes_each.max(1)).max(1)

@@ -38,7 +38,7 @@ pub struct Rows {
 /// Where rows come from.
 pub(super) enum RowSource {
     Running(Batches),
-    /// A batch that was read and given back, and what comes after it.
+    /// A batch that was read and returned, and what comes after it.
     Kept(RecordBatch, Box<RowSource>),
     Ready(std::vec::IntoIter<RecordBatch>),
     Ended,
@@ -84,7 +84,7 @@ impl Rows {
         Stopper { task: self.source.task(), stop: self.run.stop.clone() }
     }
 
-    /// Gives a batch back: it is the next one that is read.
+    /// Returns a batch, to be read again next.
     pub(super) fn keep(&mut self, batch: RecordBatch) {
         let rest = std::mem::replace(&mut self.source, RowSource::Ended);
         self.source = RowSource::Kept(batch, Box::new(rest));

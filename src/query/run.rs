@@ -1,4 +1,4 @@
-//! What one statement has seen of the streams: where they ended when it began, and what it left out.
+//! A run of a statement: where its streams ended when it began, and what it left out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Run {
             return Ok(Arc::clone(noted));
         }
         let shards = Arc::new(note(reader)?);
-        // If two threads looked at once, both go on with the same shards.
+        // If two threads list them at the same time, both continue with the same shards.
         Ok(Arc::clone(self.noted.lock().entry(table.to_owned()).or_insert(shards)))
     }
 

@@ -1,4 +1,4 @@
-//! Columns that are found in the first records of a stream.
+//! Columns that are inferred from the first records of a stream.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use super::error::QueryError;
 use super::schema::Schema;
 use crate::{Error, Position, Result, StreamReader, extend};
 
-/// From how many records a schema is found, and how many bytes of each shard are read for it.
+/// From how many records a schema is inferred, and how many bytes of each shard are read for it.
 const SAMPLE_RECORDS: usize = 1_000;
 const SAMPLE_BYTES: usize = 4 << 20;
 
@@ -58,13 +58,13 @@ impl Schema {
     }
 }
 
-/// Returns what is wrong with columns, for whoever has not asked for them.
+/// Returns what is wrong with inferred columns, for callers that did not specify them.
 fn reason(error: &QueryError) -> String {
     let text = error.to_string();
     text.strip_prefix("the schema is wrong: ").unwrap_or(&text).to_owned()
 }
 
-/// Returns the data of the first records of each shard, from which a schema is found.
+/// Returns the data of the first records of each shard, from which a schema is inferred.
 pub(super) fn sample(reader: &StreamReader) -> Result<Vec<Bytes>> {
     let mut sample = Vec::new();
     let shards = reader.shards();

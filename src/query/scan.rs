@@ -68,12 +68,12 @@ impl StreamScan {
         }
     }
 
-    /// Returns a scan of the same records, each partition of which has them in an order, if the log has them in that order.
+    /// Returns a scan of the same records whose partitions are in an order, if the log has them in that order.
     fn in_order(&self, order: &[PhysicalSortExpr]) -> Option<Self> {
         let is_backward = ordered::direction(order)?;
         let shards = ordered::by_shard(self.jobs.iter().flat_map(|job| &job.pieces));
         let [job, ..] = &self.jobs[..] else { return None };
-        // What stands above a scan with one partition expects one. Each partition holds batches.
+        // The plan above a scan with one partition expects one. Each partition holds batches.
         let is_possible = match shards.len() {
             0 => false,
             1 => true,
@@ -224,7 +224,7 @@ impl ExecutionPlan for StreamScan {
 struct Reading {
     schema: SchemaRef,
     reader: AnyReader,
-    /// What is waited for before the next step.
+    /// The pause before the next step.
     pause: Option<Pin<Box<Sleep>>>,
     metrics: BaselineMetrics,
 }
@@ -242,7 +242,7 @@ impl Stream for Reading {
                 this.pause = None;
             }
             let timer = this.metrics.elapsed_compute().timer();
-            // It reads files, and an archive may take long to answer: the other tasks of the thread move to another one meanwhile.
+            // It reads files, and an archive may take long to answer: meanwhile, the other tasks of the thread move to another one.
             let step = tokio::task::block_in_place(|| this.reader.step());
             timer.done();
             let found = match step {

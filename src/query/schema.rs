@@ -80,7 +80,7 @@ struct Watermark {
     allowed_lateness: Duration,
 }
 
-/// How data is read.
+/// How data is parsed.
 #[derive(Debug, Clone)]
 pub(super) enum Format {
     Json,
@@ -91,7 +91,7 @@ pub(super) enum Format {
 
 type Decode = dyn Fn(&Record<'_>) -> Result<serde_json::Value, String> + Send + Sync;
 
-/// What makes a JSON object of a record.
+/// A function that converts a record to a JSON object.
 #[derive(Clone)]
 pub(super) struct Function(Arc<Decode>);
 
@@ -296,12 +296,12 @@ impl Schema {
         &self.format
     }
 
-    /// Returns whether the columns are still to be taken from records: see [`inferred_from`](Self::inferred_from).
+    /// Returns whether the columns are still to be inferred from records: see [`inferred_from`](Self::inferred_from).
     pub(super) fn is_inferred(&self) -> bool {
         self.is_inferred
     }
 
-    /// Returns this schema with columns that are taken from records, and all other settings.
+    /// Returns this schema with columns that are inferred from records, and with all other settings.
     pub(super) fn inferred_from<R: AsRef<[u8]>>(
         &self,
         records: impl IntoIterator<Item = R>,
@@ -320,12 +320,12 @@ impl Schema {
         Ok(Self { watermark, idle_timeout, do_keys_decide_shards, ..Self::new(Format::Json, columns)? })
     }
 
-    /// Returns the column of the events' time, if there is one, and how much later than others a record may come.
+    /// Returns the column of the events' time, if there is one, and how late a record may be.
     pub(super) fn watermark(&self) -> Option<(&str, Duration)> {
         self.watermark.as_ref().map(|watermark| (&*watermark.column, watermark.allowed_lateness))
     }
 
-    /// Returns after which time without records a shard does not hold the watermark back.
+    /// Returns after how long without records a shard no longer holds back the watermark.
     pub(super) fn idle_time(&self) -> Duration {
         self.idle_timeout
     }

@@ -1,4 +1,4 @@
-//! The columns that every stream has: where a record is, when it arrived, and what it was put with.
+//! The columns that every stream has: the place of a record, its arrival, and what it was put with.
 
 use std::sync::Arc;
 
@@ -113,7 +113,7 @@ impl Values {
         match self {
             Self::Shard(values) => values.push(shard.get()),
             Self::Sequence(values) => values.push(record.sequence().get()),
-            // A time that Arrow cannot have is the last one that it can.
+            // A time beyond Arrow's range becomes the last one in it.
             Self::Arrival(values) => {
                 values.push(i64::try_from(record.timestamp().as_micros()).unwrap_or(i64::MAX));
             }

@@ -19,7 +19,7 @@ use super::scan::StreamScan;
 use super::schema::Schema;
 use crate::{Error, KeyHash, Position, SequenceNumber, ShardId, StreamReader, Timestamp};
 
-/// How many columns of a table the log itself knows: `_shard _sequence _arrival _key _data _headers`.
+/// How many columns of a table come from the log itself: `_shard _sequence _arrival _key _data _headers`.
 pub(super) const SYSTEM_COLUMNS: usize = 6;
 
 /// A stream that statements may name.
@@ -48,7 +48,7 @@ impl StreamTable {
         Ok(Self { source: Arc::clone(source), shards, run: Arc::clone(run) })
     }
 
-    /// Returns whether a filter can be decided by what the log knows of a record.
+    /// Returns whether a filter needs only the log's own columns.
     fn is_early(&self, filter: &Expr) -> bool {
         let is_system =
             |name: &str| self.source.columns.index_of(name).is_ok_and(|index| index < SYSTEM_COLUMNS);
@@ -85,7 +85,7 @@ impl StreamTable {
         }
         if let Some(low) = time(arrival.low).filter(|low| low.as_micros() > 0) {
             let found = self.first_at(shard, low, to).clamp(from, to);
-            // Where the clock has jumped, a search by time may end behind records that bear that time.
+            // If the clock has jumped, a search by time may end behind records with that time.
             let is_found =
                 found == from || self.arrival_of(shard, found - 1).is_some_and(|before| before < low);
             from = if is_found { found } else { from };
@@ -99,8 +99,7 @@ impl StreamTable {
         Piece { shard, from, to }
     }
 
-    /// Returns the first record that arrived at a time or later. Where that cannot be found, all records are to be read, so that reading
-    /// meets what prevents it.
+    /// Returns the first record that arrived at a time or later. If it cannot be found, all records are read, so that reading reports the cause.
     fn first_at(&self, shard: ShardId, time: Timestamp, end: u64) -> u64 {
         match self.source.reader.iterator(shard, Position::AtTimestamp(time)) {
             Ok(iterator) => iterator.next_sequence().get(),
@@ -116,7 +115,7 @@ impl StreamTable {
     }
 }
 
-/// Returns whether an expression is decided by the row that it is about, always in the same way.
+/// Returns whether an expression depends only on its row, and is deterministic.
 fn is_plain(filter: &Expr) -> bool {
     let mut is_plain = !filter.is_volatile();
     let visited = filter.apply(|expr| {
@@ -164,7 +163,7 @@ impl TableProvider for StreamTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let pieces = tokio::task::block_in_place(|| self.pieces(filters));
-        // What holds for every record of the pieces need not be checked for each.
+        // A filter that holds for every record of the pieces need not be checked for each.
         let is_sure = |filter: &&Expr| {
             let filter = std::slice::from_ref(*filter);
             let shards = pieces.iter().map(|piece| piece.shard.get());

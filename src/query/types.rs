@@ -18,7 +18,7 @@ pub(super) enum SqlType {
     BigInt,
     Real,
     Double,
-    /// The digits altogether, and those behind the point.
+    /// The total digits, and those after the decimal point.
     Decimal(u8, u8),
     /// The most characters, if there is a limit.
     Varchar(Option<u32>),
@@ -61,8 +61,8 @@ impl SqlType {
         }
     }
 
-    /// Texts are views, as DataFusion has them from its own sources: they join and group with those without a conversion, and short ones are
-    /// compared without a look at another place.
+    /// Texts are views, as in DataFusion's own sources: they join and group with those without a conversion, and short ones are compared without
+    /// another memory access.
     pub(super) fn data_type(&self) -> DataType {
         match self {
             Self::Boolean => DataType::Boolean,
@@ -76,7 +76,7 @@ impl SqlType {
             Self::Varchar(_) => DataType::Utf8View,
             Self::Varbinary => DataType::Binary,
             Self::Date => DataType::Date32,
-            // As the literals of statements have it, which cannot be compared with another unit.
+            // The unit of literals in statements, which cannot be compared with another unit.
             Self::Time => DataType::Time64(TimeUnit::Nanosecond),
             Self::Timestamp => timestamp_type(),
             Self::Array(items) => DataType::List(item_field(items)),
@@ -84,7 +84,7 @@ impl SqlType {
         }
     }
 
-    /// Returns how many columns it is, with those within it.
+    /// Returns how many columns it counts for, including nested ones.
     pub(super) fn column_count(&self) -> usize {
         match self {
             Self::Array(items) => 1 + items.column_count(),

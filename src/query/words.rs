@@ -1,4 +1,4 @@
-//! The words of a statement: how far it may go, and which names its words mean.
+//! The words of a statement: their limits, and the names that they mean.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,9 @@ use super::error::{Place, StatementError};
 
 /// The longest statement, in bytes.
 const STATEMENT_BYTES_MAX: usize = 1 << 20;
-/// The most words and signs without a comma between them. A chain of operators is evaluated by functions that call themselves.
+/// The most words and signs without a comma between them. A chain of operators is evaluated recursively.
 const CHAIN_TOKENS_MAX: usize = 4_096;
-/// The most of them without AND and OR, which make no expression more costly than it is long.
+/// The most of them without AND and OR, whose cost is only linear.
 const EXPRESSION_TOKENS_MAX: usize = 512;
 /// The most commas of one `SELECT`, which has as many columns. The items of lists in parentheses are not counted.
 const SELECT_COMMAS_MAX: usize = 2_000;
@@ -107,7 +107,7 @@ fn check_size(statement: &str, tokens: &[TokenWithSpan]) -> Result<(), Statement
     Ok(())
 }
 
-/// The names that tables and columns have, by how they are written in small letters.
+/// The names that tables and columns have, by their lowercase form.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
     known: BTreeMap<String, BTreeSet<String>>,
@@ -139,16 +139,15 @@ impl Names {
         self.known.values().flatten().map(String::as_str)
     }
 
-    /// Returns the name that a word without quotes means: the one that is written like it, also if the case differs, unless several
-    /// differ only in their case.
+    /// Returns the name that an unquoted word means: the one with the same letters, regardless of case, unless several differ only in case.
     fn meant_by(&self, word: &str) -> Option<&str> {
         let names = self.known.get(&word.to_lowercase())?;
         let only = names.first().filter(|_| names.len() == 1);
         names.get(word).or(only).map(String::as_str)
     }
 
-    /// Writes each word without quotes as the name that it means, and all others in small letters, as SQL has it: the case of names does
-    /// not matter unless they are quoted. What follows must then take names as they are written.
+    /// Replaces each unquoted word by the name that it means, and all others by their lowercase form, as in SQL: the case of names does not matter
+    /// unless they are quoted. Later steps must take names as they are written.
     pub(super) fn resolve(&self, tokens: &mut [TokenWithSpan]) {
         for token in tokens {
             let Token::Word(word) = &mut token.token else { continue };
@@ -175,7 +174,7 @@ impl Names {
     }
 }
 
-/// Returns the candidate that is written most like a word, if one is written much like it.
+/// Returns the candidate that is most similar to a word, if one is similar enough.
 pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let word: Vec<char> = word.to_lowercase().chars().take(64).collect();
     let mut best: Option<(usize, &str)> = None;

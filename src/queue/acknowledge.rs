@@ -184,7 +184,7 @@ impl Queue {
         if !change(&mut locked.inner().state, moment) {
             return Err(invalid(handle));
         }
-        // What was extended by no time is visible at once.
+        // A record that was extended by no time is visible immediately.
         locked.settle(moment)
     }
 

@@ -155,7 +155,7 @@ fn describe(
     })
 }
 
-/// Returns how old the oldest outstanding record is that is no dead letter.
+/// Returns the age of the oldest outstanding record that is not a dead letter.
 fn oldest_age(stream: &StreamReader, state: &State) -> Result<Duration> {
     let mut oldest = Duration::ZERO;
     for shard in stream.shards() {

@@ -1,6 +1,6 @@
 //! The entries of a queue's journal: what they say, and their bytes.
 //!
-//! An entry sets one thing to what it is now, so entries may be there twice, and the last one counts. A record of the journal holds any number
+//! An entry sets one thing to its current value, so entries may be repeated, and the last one counts. A record of the journal holds any number
 //! of entries. Numbers are written in groups of seven bits, lowest first, with the highest bit set in all but the last group.
 
 use std::time::Duration;
@@ -45,8 +45,8 @@ const HAS_RECEIPT: u64 = 1;
 /// What one entry takes at most. Usually it is half of that.
 pub(super) const ENTRY_BYTES_MAX: usize = 64;
 
-/// The same moment by both clocks: by the time that passes, which the state counts, and by the time of day, which the journal counts because it
-/// goes on after a restart.
+/// The same moment by both clocks: the elapsed time, which the state uses, and the time of day, which the journal uses because it continues after
+/// a restart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) elapsed: Timestamp,

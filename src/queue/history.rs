@@ -1,4 +1,4 @@
-//! The state of a queue as its journal tells it.
+//! The state of a queue as its journal records it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,13 +14,13 @@ const KEY: &[u8] = b"q";
 /// A record of the journal is not longer than this.
 const RECORD_BYTES_MAX: usize = 128 << 10;
 
-/// What a journal tells, with times as times of day.
+/// The content of a journal, with times as times of day.
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// When the queue was created, and whether it is ordered by key.
     pub(super) begun: Option<(Timestamp, bool)>,
-    /// Damage took records of the journal. What comes after them does not count: a record that they said to be outstanding would be taken for
-    /// one that is done.
+    /// Damage took records of the journal. Later ones do not count: a record that the lost ones declared outstanding would be taken for one that
+    /// is done.
     pub(super) is_cut: bool,
     cursors: BTreeMap<ShardId, Cursor>,
     outstanding: BTreeMap<Place, Outstanding>,
@@ -118,7 +118,7 @@ pub(super) fn write_changes(
     journal.put_batch(&records).map(drop)
 }
 
-/// Returns whether the next change is one of the same record, and counts instead.
+/// Returns whether the next change is to the same record, and supersedes this one.
 fn is_superseded(change: &Before, next: Option<&Before>) -> bool {
     match (change, next) {
         (Before::Record(place, _), Some(Before::Record(next, _))) => place == next,
@@ -126,7 +126,7 @@ fn is_superseded(change: &Before, next: Option<&Before>) -> bool {
     }
 }
 
-/// Returns how the thing is now that was changed.
+/// Returns the current value of what was changed.
 pub(super) fn entry_of(state: &State, change: &Before) -> Entry {
     match *change {
         Before::Record(place, _) => Entry::Record(place, state.outstanding().get(&place).copied()),
@@ -135,7 +135,7 @@ pub(super) fn entry_of(state: &State, change: &Before) -> Entry {
     }
 }
 
-/// Returns records of the journal that tell the whole state.
+/// Returns records of the journal that contain the whole state.
 pub(super) fn restated(
     state: &State,
     created: Timestamp,

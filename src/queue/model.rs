@@ -190,7 +190,7 @@ proptest! {
         }
     }
 
-    /// A crash while the whole state is written again leaves the records from before, and the first ones of those that say it again.
+    /// A crash while the whole state is rewritten leaves the earlier records, and the first of those that rewrite it.
     #[test]
     fn l1_a_part_of_the_state_said_again_changes_nothing(
         is_ordered in any::<bool>(),
@@ -220,7 +220,7 @@ proptest! {
         again.iter().take(kept_count).for_each(|&entry| history.apply(entry));
         let mut all = History::default();
         again.iter().for_each(|&entry| all.apply(entry));
-        // What is said again is also enough by itself.
+        // The rewritten records are also sufficient by themselves.
         for history in [history, all] {
             prop_assert_eq!(history.begun, Some((created, is_ordered)));
             let mut loaded = State::new(RULES);

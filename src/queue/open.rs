@@ -110,8 +110,8 @@ impl Opened<'_> {
         state.commit();
         if must_restate || is_late {
             let restated = self.journal.restate(restated(&state, created, is_ordered, self.moment));
-            // After a cut, what is written from now on would not count at the next opening. So this has to succeed. Times that are too late only
-            // become right once more.
+            // After a cut, what is written from now on would not count at the next opening. So this has to succeed. Times that are too late would
+            // only be corrected once more.
             if must_restate {
                 restated?;
             }

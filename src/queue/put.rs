@@ -1,6 +1,6 @@
-//! Puts by way of a queue: with an id, so that a record that is put again is put once, and delayed.
+//! Puts through a queue: with an id, so that a repeated put stores the record once, and delayed.
 //!
-//! **A put with an id:** the journal says that the id is being put → the record is put, with the id in a header → the journal has its receipt.
+//! **A put with an id:** the journal notes that the id is being put → the record is put, with the id in a header → the journal has its receipt.
 //! After a crash in between, the next put with the id looks for it among the records since then.
 
 use std::collections::BTreeSet;

@@ -33,7 +33,7 @@ impl Queues {
     }
 }
 
-/// Has the maintenance attend to an open queue. If another process may have the stream open, that of the queue's journal does.
+/// Makes the maintenance attend to an open queue. If another process may have the stream open, the maintenance of the queue's journal does so.
 pub(super) fn attend(queue: &Arc<Shared>, journal: &Stream) {
     let queues = extend::extension::<Queues>(&queue.stream);
     let mut open = queues.open.lock();
@@ -56,8 +56,8 @@ pub(super) fn attend(queue: &Arc<Shared>, journal: &Stream) {
 }
 
 impl Shared {
-    /// Does what no call may do in time: makes records visible while all wait, forgets what retention has dropped, and wakes those who wait
-    /// for the stream after it is closed.
+    /// Does what cannot wait for a call: makes records visible while all callers wait, forgets what retention has dropped, and wakes those that
+    /// wait for the stream after it is closed.
     fn attend(&self) {
         match self.lock() {
             Ok(mut locked) => {

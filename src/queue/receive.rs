@@ -142,13 +142,13 @@ impl Queue {
 
 enum Look {
     Taken(Vec<QueueRecord>),
-    /// Nothing yet, and nothing by time before that has passed.
+    /// Nothing yet, and time alone brings nothing before this has passed.
     Nothing {
         due_in: Duration,
     },
 }
 
-/// Somebody who waits for records of a queue, or may.
+/// A caller that waits for records of a queue, or may.
 #[derive(Debug)]
 struct Waiting<'a> {
     queue: &'a Queue,

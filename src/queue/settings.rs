@@ -1,4 +1,4 @@
-//! The settings with which a queue was last opened, as they are kept with its journal for who looks at it.
+//! The settings with which a queue was last opened, kept with its journal for processes that look at it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! An open queue: its state behind a lock, the journal that keeps it, and who waits for records.
+//! An open queue: its state behind a lock, the journal that keeps it, and the waiters for records.
 //!
 //! **Every call:** the lock is taken → the state is changed → the changes are written to the journal → they are kept, and the call returns. If
 //! they cannot be written, they are undone. So what a call has returned survives what a put survives, and the journal has the changes in the
@@ -23,7 +23,7 @@ use super::source::Source;
 use super::state::{Outstanding, Place, State};
 use crate::{Error, Journal, Result, Stream, StreamReader, Timestamp, extend};
 
-/// The state is written again after this many bytes since the last time, or after twice its own size if that is more.
+/// The state is rewritten after this many bytes since the last time, or after twice its own size if that is more.
 const JOURNAL_BYTES_MAX: u64 = 4 << 20;
 /// About what a record takes in the journal.
 const RECORD_BYTES: u64 = 48;
@@ -63,7 +63,7 @@ pub struct Queue {
     pub(super) shared: Arc<InUse>,
 }
 
-/// A queue that is in use, until the last clone of its handle is dropped. Then it is closed at once, also if the maintenance attends to it.
+/// A queue that is in use, until the last clone of its handle is dropped. Then it is closed immediately, even if the maintenance is attending to it.
 #[derive(Debug)]
 pub(super) struct InUse {
     pub(super) shared: Arc<Shared>,
@@ -99,7 +99,7 @@ pub(super) struct Shared {
     pub(super) is_ordered: bool,
     pub(super) outstanding_max: usize,
     pub(super) inner: Mutex<Inner>,
-    /// Who waits for records, or for dead letters. Locked after `inner`.
+    /// The waiters for records, or for dead letters. Locked after `inner`.
     pub(super) waiting: Mutex<BTreeMap<u64, (bool, Waker)>>,
     pub(super) next_waiter: AtomicU64,
 }
@@ -114,8 +114,8 @@ pub(super) struct Inner {
     pub(super) entries: Vec<u8>,
 }
 
-/// The locked queue. Dropping this unlocks it, and then wakes those for whom there is something now: waking may run a task at once, and the task
-/// locks the queue.
+/// The locked queue. Dropping this unlocks it, and then wakes the waiters that can proceed: waking may run a task immediately, and the task locks
+/// the queue.
 pub(super) struct Locked<'a> {
     inner: Option<MutexGuard<'a, Inner>>,
     pub(super) shared: &'a Shared,
@@ -141,12 +141,12 @@ impl Shared {
         inner.state.outstanding().len() >= self.outstanding_max
     }
 
-    /// Returns a number for somebody who waits.
+    /// Returns a number for a waiter.
     pub(super) fn waiter(&self) -> u64 {
         self.next_waiter.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Has somebody woken who waits for records or for dead letters. The queue is locked.
+    /// Arranges for a waiter for records or for dead letters to be woken. The queue is locked.
     pub(super) fn wake_later(&self, waiter: u64, is_for_dead: bool, waker: &Waker) -> Option<Waker> {
         self.waiting.lock().insert(waiter, (is_for_dead, waker.clone())).map(|(_, replaced)| replaced)
     }
@@ -158,7 +158,7 @@ impl Shared {
         drop(forgotten);
     }
 
-    /// Wakes those who wait for records, or for dead letters.
+    /// Wakes the waiters for records, or for dead letters.
     pub(super) fn wake(&self, is_for_dead: bool) {
         let mut woken = vec![];
         self.waiting.lock().retain(|_, (is_for, waker)| {

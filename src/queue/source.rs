@@ -19,7 +19,7 @@ pub(super) struct Source {
     readings: Vec<Reading>,
     /// The index of the shard whose turn it is.
     turn: usize,
-    /// The readings have to be made again from the cursors: at first, after the end of a shard, and after changes were rolled back.
+    /// The readings have to be rebuilt from the cursors: initially, after the end of a shard, and after changes were rolled back.
     is_stale: bool,
     /// Why a shard cannot be read. The others come first.
     unreadable: Option<Error>,
@@ -38,7 +38,7 @@ struct Reading {
     /// Read, and not taken.
     ahead: VecDeque<OwnedRecord>,
     cursor: Cursor,
-    /// The cursor has moved since the state was told.
+    /// The cursor has moved since it was last set in the state.
     has_moved: bool,
 }
 
@@ -69,7 +69,7 @@ impl Source {
         self.is_stale = true;
     }
 
-    /// Takes the next record that was never taken. [`set_cursors`](Self::set_cursors) tells the state how far that is.
+    /// Takes the next record that was never taken. [`set_cursors`](Self::set_cursors) sets in the state how far that is.
     pub(super) fn next(&mut self, state: &mut State) -> Result<Option<(Place, OwnedRecord)>> {
         let mut quiet_count = 0;
         loop {
@@ -150,7 +150,7 @@ impl Source {
         self.is_stale = true;
     }
 
-    /// Tells the state how far the shards are read.
+    /// Sets in the state how far the shards are read.
     pub(super) fn set_cursors(&mut self, state: &mut State) {
         for reading in self.readings.iter_mut().filter(|reading| reading.has_moved) {
             state.set_cursor(reading.iterator.shard(), Some(reading.cursor));
@@ -173,7 +173,7 @@ impl Source {
         let gone: Vec<(ShardId, Cursor)> = cursors.filter(|&(id, _)| !is_there(id)).collect();
         for (id, cursor) in gone {
             if !cursor.is_finished {
-                // Its end is not known any more. It is below the beginning of its children.
+                // Its end is no longer known. It is below the beginning of its children.
                 let child = shards.iter().find(|shard| shard.parents().any(|parent| parent == id));
                 self.expired_count +=
                     child.map_or(0, |child| child.first_sequence.get().saturating_sub(cursor.next.get()));

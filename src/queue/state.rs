@@ -3,8 +3,8 @@
 //! The state knows how far each shard is read, and which of the records below are **outstanding**: those that are not done. A record that is
 //! read and not listed is done. So the state is as large as what is outstanding, however many records were handled.
 //!
-//! **Changes.** All changes go through [`State::set`] and [`State::set_cursor`], which note what was there before. Whoever makes changes either
-//! writes them to the journal and then calls [`State::commit`], or calls [`State::roll_back`].
+//! **Changes.** All changes go through [`State::set`] and [`State::set_cursor`], which note what was there before. The caller then either writes
+//! the changes to the journal and calls [`State::commit`], or calls [`State::roll_back`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -95,7 +95,7 @@ impl Outstanding {
     }
 }
 
-/// The hash of an id that a record was put with. Two ids with the same one are not to be expected.
+/// The hash of an id that a record was put with. Two ids with the same hash are not expected.
 pub(super) type IdHash = u128;
 
 /// A record that was put with an id, or is being put.
@@ -305,7 +305,7 @@ impl State {
         }
     }
 
-    /// Has the first record of a key be the one that can be handed out, unless one of the key is in flight or the first one is delayed.
+    /// Makes the first record of a key the one that can be handed out, unless one of the key is in flight or the first one is delayed.
     fn offer_first_of(&mut self, key: u64) {
         let (withdrawn, offered) = self.keys.offer(key);
         if let Some(withdrawn) = withdrawn {
@@ -410,7 +410,7 @@ impl State {
         true
     }
 
-    /// Has a record stay in flight until another time. Returns whether the handle was valid and the record in flight.
+    /// Keeps a record in flight until another time. Returns whether the handle was valid and the record in flight.
     pub(super) fn extend(&mut self, place: Place, handle: u32, until: Timestamp) -> bool {
         let Some(record) = self.held(place, handle).filter(Outstanding::is_in_flight) else { return false };
         self.set(place, Some(Outstanding { visibility: Visibility::InFlight { until }, ..record }));
@@ -435,7 +435,7 @@ impl State {
         gone.len()
     }
 
-    /// Forgets all outstanding records that are no dead letters, up to [`CHANGES_MAX`] of them. Returns how many.
+    /// Forgets all outstanding records that are not dead letters, up to [`CHANGES_MAX`] of them. Returns how many.
     pub(super) fn purge(&mut self) -> usize {
         let alive = self.outstanding.iter().filter(|(_, record)| !record.is_dead);
         let gone: Vec<Place> = alive.map(|(&place, _)| place).take(CHANGES_MAX).collect();
@@ -443,7 +443,7 @@ impl State {
         gone.len()
     }
 
-    /// Returns the first outstanding record of a shard from a place on that is no dead letter.
+    /// Returns the first outstanding record of a shard from a place on that is not a dead letter.
     pub(super) fn first_outstanding(&self, shard: ShardId, from: SequenceNumber) -> Option<SequenceNumber> {
         let place = |sequence| Place { shard, sequence };
         let mut records = self.outstanding.range(place(from)..=place(SequenceNumber::new(u64::MAX)));

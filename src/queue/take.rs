@@ -11,7 +11,7 @@ use super::shared::{Locked, Shared};
 use super::state::{CHANGES_MAX, Outstanding, Place};
 use crate::{OwnedRecord, Result};
 
-/// What somebody asks for.
+/// What a caller asks for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request {
     pub(super) records_max: usize,
@@ -47,7 +47,7 @@ impl Locked<'_> {
         let shared = self.shared;
         let until = moment.elapsed + visibility_timeout;
         let inner = self.inner();
-        // In order by key, new records enter the state first, and the first of a key may be handed out at once.
+        // In order by key, new records enter the state first, and the first of a key may be handed out immediately.
         let mut fresh = None;
         let mut bytes = 0;
         while taken.len() < records_max && bytes < bytes_max && inner.state.changes().len() < CHANGES_MAX {

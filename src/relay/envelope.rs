@@ -1,4 +1,4 @@
-//! The envelope of a record that goes to where records have no headers: its place, its headers and its data, as JSON.
+//! The envelope of a record for targets without headers: its place, its headers and its data, as JSON.
 
 use std::borrow::Cow;
 

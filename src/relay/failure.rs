@@ -5,16 +5,16 @@ use std::fmt;
 /// What to do about a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::relay) enum Remedy {
-    /// It was one too many, or asked for too much: send it again, later each time.
+    /// There were too many requests, or it asked for too much: retry, later each time.
     SlowDown,
-    /// The other side or the way there has a fault that may pass: send it again, later each time.
+    /// The other side or the network has a temporary fault: retry, later each time.
     Retry,
-    /// What it carried is no longer valid: the iterator or the token of a page. Ask for a new one.
+    /// Its iterator or page token is no longer valid: request a new one.
     #[cfg(feature = "relay-kinesis")]
     Renew,
-    /// What it asks for does not exist, or no longer: a stream, a topic, a shard.
+    /// The stream, topic or shard does not exist, or no longer exists.
     Missing,
-    /// It is refused as it is. Sending it again helps only once somebody has changed something, such as a policy.
+    /// It is refused. A retry helps only after somebody has changed something, such as a policy.
     Refused,
 }
 

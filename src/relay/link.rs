@@ -1,4 +1,4 @@
-//! What the function of a relay works with: its counts, its pauses, and the place for what can never be sent.
+//! The shared state of a relay's function: its counts, its pauses, and the destination for records that can never be sent.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use super::stats::Counts;
 use crate::{Destination, Invocation, SequenceNumber, StreamReader};
 
-/// What all calls of a relay's function share.
+/// The state that all calls of a relay's function share.
 pub(super) struct Link {
     pub(super) stream: StreamReader,
     destination: Option<Destination>,
@@ -39,12 +39,12 @@ impl Link {
         Self { stream, destination, pauses, counts, is_closing, closing }
     }
 
-    /// Returns the time by which pauses go.
+    /// Returns the elapsed time that pauses are measured in.
     pub(super) fn elapsed(&self) -> Duration {
         self.stream.clock().elapsed()
     }
 
-    /// Ends all waits. A function that waits for the other side then returns what is done.
+    /// Ends all waits. A function that waits for the other side then returns with what is done.
     pub(super) fn close(&self) {
         *self.is_closing.lock() = true;
         self.closing.notify_all();
@@ -79,7 +79,7 @@ impl Link {
         counts.last_error = Some(error);
     }
 
-    /// Notes what is acknowledged: so many records with so many bytes. The link is up.
+    /// Notes that this many records with this many bytes are acknowledged. The link is up.
     pub(super) fn note_success(&self, sent: u64, bytes: u64) {
         let mut counts = self.counts.lock();
         counts.sent += sent;
@@ -93,10 +93,10 @@ impl Link {
         self.counts.lock().last_error = Some(error);
     }
 
-    /// Gives up a record of a batch that can never be sent, for this reason. It is at its destination then.
+    /// Gives up a record of a batch that can never be sent, for this reason. On success, it is at its destination.
     ///
     /// # Errors
-    /// That of the destination, if it fails or panics. The record is not given up then.
+    /// The destination's error, if it fails or panics. The record is then not given up.
     pub(super) fn discard(
         &self,
         invocation: &Invocation,
@@ -113,8 +113,8 @@ impl Link {
         Ok(())
     }
 
-    /// Returns how long to wait after so many failures in a row: between half of the pause and the whole of it, so that those who failed together
-    /// do not come again together. `salt` tells them apart.
+    /// Returns how long to wait after this many failures in a row: between half of the pause and the whole pause, so that requests that failed
+    /// together are not retried together. `salt` distinguishes them.
     pub(super) fn pause(&self, failures: u32, salt: u64) -> Duration {
         let (first, most) = self.pauses;
         let doubled = failures.saturating_sub(1).min(31);

@@ -1,4 +1,4 @@
-//! The settings that all relays have, wherever they send to.
+//! The settings that all relays have, whatever their target.
 
 use std::fmt;
 use std::time::Duration;

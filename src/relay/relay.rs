@@ -1,4 +1,4 @@
-//! A relay that runs.
+//! A running relay.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ impl fmt::Debug for Relay {
 }
 
 impl Relay {
-    /// Starts a relay. `carry` sends a batch, and returns when all of it is done or the link [closes](Link::is_closing). `to` says where to, for people.
+    /// Starts a relay. `carry` sends a batch, and returns when all of it is done or the link [closes](Link::is_closing). `to` is a human-readable
+    /// description of the target.
     pub(super) fn start(
         options: RelayOptions,
         to: String,
@@ -103,9 +104,9 @@ impl Relay {
         self.processor.take().map_or(Ok(()), Processor::close)
     }
 
-    /// Has the functions return that wait for the other side.
+    /// Makes the functions that wait for the other side return.
     fn end_calls(&self) {
-        // In a child made by fork, nothing runs, and a lock may be held by a thread that is not there.
+        // In a child made by fork, nothing runs, and a missing thread may hold a lock.
         if extend::check_process(&self.link.stream).is_ok() {
             self.link.close();
         }

@@ -30,8 +30,8 @@ struct Source {
     ahead: VecDeque<OwnedRecord>,
     /// Whether a record was left out because it arrived too late. So did all that follow, here and in the children.
     is_cut: bool,
-    /// The sources that have to be at their end before. No record here is older than theirs, so this changes no order: it keeps closed shards from
-    /// being read ahead all together.
+    /// The sources that must reach their end first. No record here is older than theirs, so this does not change the order: it keeps closed shards
+    /// from all being read ahead together.
     waits_for: BTreeSet<ShardId>,
     /// The sources that wait for this one.
     followers: Vec<ShardId>,
@@ -147,7 +147,7 @@ impl Merge {
         self.next_iterators(ShardIterator::skip_lost).into_iter().sum()
     }
 
-    /// Calls a function for each iterator of which the next record is to be read, even after an error.
+    /// Calls a function for each iterator whose next record is to be read, even after an error.
     fn next_iterators<T>(&mut self, call: impl Fn(&mut ShardIterator) -> T) -> Vec<T> {
         let sources = &mut self.sources;
         let mut call = |id| call(&mut sources.get_mut(id).expect("it is there until its end").iterator);

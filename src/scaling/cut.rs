@@ -11,7 +11,7 @@ const RECORDS_MIN: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     known: Vec<(HashKey, f64)>,
-    /// What records take that are in the shard by a hash key of their own, which the log does not keep.
+    /// The load of records that are in the shard by an explicit hash key, which the log does not keep.
     hidden: f64,
     hidden_count: usize,
 }
@@ -36,7 +36,7 @@ impl Sample {
         }
     }
 
-    /// Decides where to cut a range. Returns `None` if there are too few records to say.
+    /// Decides where to cut a range. Returns `None` if there are too few records to decide.
     pub(super) fn cut(mut self, range: HashKeyRange) -> Option<Cut> {
         if self.known.len() + self.hidden_count < RECORDS_MIN {
             return None;

@@ -147,7 +147,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Ends an interval if it is long enough, and scales the stream after what was put in it. Returns what was done.
+    /// Ends an interval if it is long enough, and scales the stream according to what was put in it. Returns what was done.
     fn look(&mut self, stream: &StreamReader) -> Result<Vec<ScalingDecision>> {
         let now = stream.clock().elapsed();
         let interval = Interval { began: self.interval_began, ended: now };

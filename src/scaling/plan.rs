@@ -1,6 +1,6 @@
 //! Decides which shards to split and to merge, from the load of each shard in one interval after another.
 //!
-//! No I/O, no clock, and no state but for how long shards have been hot or cold, so that days can be simulated.
+//! No I/O, no clock, and no state except how long shards have been hot or cold, so that days can be simulated.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(super) const MERGE_LOAD: f64 = 0.4;
 
 const _: () = assert!(MERGE_LOAD < SPLIT_LOAD);
 
-/// How many shards there may be, and how long a shard must be hot or cold. There may be `min` to `max`.
+/// How many shards there may be, `min` to `max`, and how long a shard must be hot or cold.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) min: u32,
@@ -43,7 +43,7 @@ pub(super) struct ShardLoad {
     pub(super) load: f64,
 }
 
-/// What is to be done, or said.
+/// What is to be done, or reported.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Step {
     Split { shard: ShardId, at: HashKey, load: f64, share_below: f64 },
@@ -52,21 +52,21 @@ pub(super) enum Step {
     AtMaximum { shard: ShardId, load: f64, shard_count: u32 },
 }
 
-/// What is said once while it goes on.
+/// What is reported once while it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Said {
     HotKey(HashKey),
     AtMaximum,
 }
 
-/// How long shards have been hot or cold, and what was said.
+/// How long shards have been hot or cold, and what was reported.
 #[derive(Debug, Default)]
 pub(super) struct Planner {
     /// Since when a shard has been hot in every interval.
     hot_since: BTreeMap<ShardId, Duration>,
     /// Since when two neighbours have been cold in every interval.
     cold_since: BTreeMap<(ShardId, ShardId), Duration>,
-    /// When something that was said was last the case.
+    /// When something that was reported was last the case.
     said: BTreeMap<Said, Duration>,
 }
 
@@ -115,7 +115,7 @@ impl Planner {
 
     /// Notes which shards and neighbours are hot or cold, and forgets those that are gone.
     fn observe(&mut self, interval: Interval, shards: &[ShardLoad]) {
-        // The child of a hot shard has been hot as long as that.
+        // The child of a hot shard has been hot for as long as its parent.
         let known = |shard: &ShardLoad| {
             let ids = [Some(shard.shard), shard.parent].into_iter().flatten();
             ids.filter_map(|id| self.hot_since.get(&id)).min().copied()
@@ -156,7 +156,7 @@ impl Planner {
         steps
     }
 
-    /// Returns whether something is to be said: it was not the case for a long time.
+    /// Returns whether something is to be reported: it was not the case for a long time.
     fn is_news(&mut self, said: Said, interval: Interval) -> bool {
         self.said.insert(said, interval.ended).is_none()
     }
@@ -208,7 +208,7 @@ mod tests {
             }
         }
 
-        /// Lets an interval pass in which so much is put. Returns what was decided, after checking and carrying it out.
+        /// Lets an interval pass in which this much is put. Returns what was decided, after checking and carrying it out.
         fn pass(&mut self, demand: &Demand) -> Vec<Step> {
             for shard in &mut self.shards.open {
                 shard.load = demand.range(shard.range.start..=shard.range.end).map(|(_, part)| part).sum();

@@ -29,7 +29,7 @@ pub(super) struct Stretch {
 }
 
 impl Stretch {
-    /// Reads a sample. What cannot be read is not in it, and reported to readers that come there.
+    /// Reads a sample. It leaves out what cannot be read, which is reported to readers that reach it.
     pub(super) fn sample(&self, stream: &StreamReader, key_hash: KeyHash, capacity: Capacity) -> Sample {
         let mut sample = Sample::default();
         let range = self.range;

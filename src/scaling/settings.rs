@@ -50,7 +50,7 @@ pub(super) struct Capacity {
     pub(super) records: u64,
 }
 
-/// Who gets the decisions.
+/// The receiver of the decisions.
 #[derive(Clone)]
 pub(super) struct Listener(pub(super) Arc<dyn Fn(&ScalingDecision) + Send + Sync>);
 
@@ -63,13 +63,13 @@ impl fmt::Debug for Listener {
 impl Capacity {
     pub(super) const KINESIS: Self = Self { bytes: KINESIS_BYTES, records: KINESIS_RECORDS };
 
-    /// Returns which part of the capacity it takes to put so much in a time. 1 is all of it.
+    /// Returns the part of the capacity that putting this much in this time takes. 1 is all of it.
     pub(super) fn load(&self, records: u64, bytes: u64, time: Duration) -> f64 {
         let seconds = time.as_secs_f64().max(f64::MIN_POSITIVE);
         self.seconds(records, bytes) / seconds
     }
 
-    /// Returns in how many seconds a shard can take so much.
+    /// Returns in how many seconds a shard can take this much.
     pub(super) fn seconds(&self, records: u64, bytes: u64) -> f64 {
         let (of_records, of_bytes) = (records as f64 / self.records as f64, bytes as f64 / self.bytes as f64);
         of_records.max(of_bytes)

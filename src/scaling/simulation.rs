@@ -1,6 +1,6 @@
 //! A simulated day of on-demand scaling, beside as many shards as it has on average. It draws `docs/charts/on-demand-day.svg`.
 //!
-//! No stream, no clock and no random bytes from outside: the planner gets intervals of made-up traffic. After a change on purpose, draw it again
+//! No stream, no clock and no random bytes from outside: the planner gets intervals of made-up traffic. After an intended change, draw it again
 //! and look at it: `STREAMLOG_UPDATE=1 cargo test --lib scaling::simulation`.
 
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ pub(super) struct Shards {
 }
 
 impl Shards {
-    /// Returns so many shards with equal ranges.
+    /// Returns this many shards with equal ranges.
     pub(super) fn even(count: u32) -> Self {
         let width = u128::MAX / u128::from(count);
         let open = (0..count).map(|id| {
@@ -132,7 +132,7 @@ const BY_HOUR: [f64; 25] = [
 /// When bursts begin and end, and how much they add.
 const BURSTS: [(f64, f64, f64); 3] = [(10.5, 10.9, 12.0), (13.5, 14.0, 9.0), (20.0, 20.4, 15.0)];
 
-/// Returns what is put at an hour of the day but for the hot key.
+/// Returns what is put at an hour of the day except for the hot key.
 fn demand_at(hour: f64) -> f64 {
     let (from, part) = (hour as usize, hour.fract());
     let usual = BY_HOUR[from] + (BY_HOUR[from + 1] - BY_HOUR[from]) * part;

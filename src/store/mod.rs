@@ -43,7 +43,7 @@ struct Inner {
     directory: PathBuf,
     options: StreamOptions,
     pool: MaintenancePool,
-    /// Those that were asked for. Locked for a moment only, and before a slot.
+    /// The streams that were asked for. Locked for a moment only, and before a slot.
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
 }
 
@@ -158,7 +158,7 @@ impl Store {
         let slot = Arc::clone(self.inner.slots.lock().entry(name.to_owned()).or_default());
         let done = work(&slot);
         let mut slots = self.inner.slots.lock();
-        // Names that somebody asks for and that no stream has must not pile up. The map has one, this call the other.
+        // Names that callers ask for but no stream has must not pile up. The map has one, this call the other.
         if Arc::strong_count(&slot) == 2 && slot.opened().is_none() {
             slots.remove(name);
         }

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use crate::{Error, Result, Stream};
 
-/// The place of a stream that may be open. While one thread opens or deletes it, others that want the same stream wait, and no others.
+/// The place of a stream that may be open. While one thread opens or deletes it, only others that want the same stream wait.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     stream: Mutex<Option<Stream>>,

@@ -1,8 +1,8 @@
 //! Registered consumers, and subscriptions that push a shard's records to them: Kinesis' enhanced fan-out.
 //!
 //! The log itself is the buffer: a subscription reads when its consumer asks for the next event, so a slow consumer takes no memory and slows
-//! nobody down. What wakes a consumer that waits is a put to its shard, whoever ends its subscription, or, for all that only time brings, the
-//! stream's maintenance.
+//! nobody down. A waiting consumer is woken by a put to its shard, by the end of its subscription, or, for everything that only time brings, by
+//! the stream's maintenance.
 
 mod event;
 mod options;

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::ticket::{End, Ticket};
 use crate::{Error, Result, ShardId, Stream, extend};
 
-/// A subscription is not taken over before, as in Kinesis.
+/// A subscription is not taken over before this, as in Kinesis.
 const TAKEN_OVER_AFTER: Duration = Duration::from_secs(5);
 
 /// The pipes of a stream.
@@ -23,9 +23,9 @@ pub(super) struct Pipes {
 /// One consumer's way to one shard.
 #[derive(Debug)]
 struct Pipe {
-    /// That of the last subscription, which may be over.
+    /// The ticket of the last subscription, which may be over.
     ticket: Arc<Ticket>,
-    /// When that began.
+    /// When that subscription began.
     begun: Duration,
 }
 
@@ -56,7 +56,7 @@ impl Pipes {
         LockedPipes { pipes: self.state.lock(), woken: Woken::default() }
     }
 
-    /// Wakes those to whom time has brought something, and forgets pipes that are as if nobody had ever used them.
+    /// Wakes the waiters that are due, and forgets pipes that have nothing to remember.
     fn attend(&self, now: Duration) {
         let mut locked = self.lock();
         locked.pipes.retain(|_, pipe| !pipe.ticket.is_forgettable(now));

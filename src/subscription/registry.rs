@@ -1,7 +1,7 @@
 //! The registered consumers of a stream.
 //!
-//! Each is an empty stream in a directory inside the stream, under the consumer's name. So creating and deleting one is all or nothing, and
-//! it moves with the stream and comes along with its snapshots. Its time of creation is that of the registration.
+//! Each is an empty stream in a directory inside the stream, under the consumer's name. So creating and deleting one is all or nothing, and it
+//! moves with the stream and is part of its snapshots. Its time of creation is that of the registration.
 
 use super::pipes::Pipes;
 use crate::extend::{self, StreamsInside, check_name};

@@ -14,7 +14,7 @@ use super::registry::missing;
 use super::ticket::{End, Ticket};
 use crate::{Batch, Error, OnTrimmed, Result, ShardId, ShardIterator, extend};
 
-/// An event has at most what the limit lets pass in this time, as a read that the stream's limits apply to, or a single record.
+/// An event has at most what the limit lets pass in this time, like a read that the stream's limits apply to, or a single record.
 const EVENT_SECONDS_MAX: u64 = 5;
 
 /// A consumer's subscription to a shard. [`SubscriptionOptions::open`] opens it, and dropping it ends it.
@@ -254,8 +254,8 @@ impl Subscription {
         self.options.stream.limits().read_bytes_per_second
     }
 
-    /// Has the caller woken once there may be an event. Returns the time after which there is one at the latest, or `None` if there may be
-    /// one already.
+    /// Arranges for the caller to be woken once there may be an event. Returns the time after which there is one at the latest, or `None` if there
+    /// may be one already.
     fn wake_later(&mut self, context: &mut Context<'_>) -> Result<Option<Duration>> {
         let now = self.options.stream.clock().elapsed();
         let throttled_for = match extend::is_readable(&self.iterator) {

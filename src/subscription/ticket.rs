@@ -1,4 +1,4 @@
-//! The right of a subscription to read, which others can end, and what wakes whoever waits for it.
+//! The right of a subscription to read, which others can end, and the waker of its waiter.
 
 use std::task::Waker;
 use std::time::Duration;
@@ -20,9 +20,9 @@ struct State {
     end: Option<End>,
     /// Limits what the consumer reads of the shard, if there is a limit.
     bucket: Option<Bucket>,
-    /// Wakes whoever waits for the next event.
+    /// Wakes the waiter for the next event.
     waker: Option<Waker>,
-    /// When time brings something to whoever waits.
+    /// When the waiter is due.
     due: Duration,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum End {
 }
 
 impl Ticket {
-    /// Returns the ticket of a new subscription. What the one before has used up stays used up.
+    /// Returns the ticket of a new subscription. What the previous one has used up stays used up.
     pub(super) fn new(bucket: Option<Bucket>) -> Self {
         Self { state: Mutex::new(State { bucket, ..State::default() }) }
     }
@@ -45,8 +45,8 @@ impl Ticket {
         self.state.lock().end
     }
 
-    /// Ends the subscription, unless it is over. Returns what wakes whoever waits. The caller calls it without a lock, because it may run the
-    /// task at once.
+    /// Ends the subscription, unless it is over. Returns the waiter's waker. The caller wakes it without a lock, because it may run the task
+    /// immediately.
     #[must_use]
     pub(super) fn end(&self, end: End) -> Option<Waker> {
         let mut state = self.state.lock();
@@ -72,7 +72,7 @@ impl Ticket {
         }
     }
 
-    /// Has somebody woken when the subscription ends, or by the maintenance from `due` on. Returns false if it is over.
+    /// Arranges for a waiter to be woken when the subscription ends, or by the maintenance from `due` on. Returns false if it is over.
     pub(super) fn wake_later(&self, waker: &Waker, due: Duration) -> bool {
         let mut state = self.state.lock();
         if state.end.is_some() {
@@ -92,7 +92,7 @@ impl Ticket {
         drop(forgotten);
     }
 
-    /// Returns what wakes whoever waits, if time has brought something.
+    /// Returns the waiter's waker, if the waiter is due.
     pub(super) fn due(&self, now: Duration) -> Option<Waker> {
         let mut state = self.state.lock();
         if state.due <= now { state.waker.take() } else { None }

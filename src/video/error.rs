@@ -1,4 +1,4 @@
-//! The errors of video, and the numbers that Kinesis gives to those of an ingest.
+//! The errors of video, and Kinesis' error ids for those of an ingest.
 
 use std::fmt;
 
@@ -183,7 +183,7 @@ impl AckErrorId {
         }
     }
 
-    /// Returns how Kinesis would number a failed put.
+    /// Returns Kinesis' error id for a failed put.
     pub(crate) fn of_put(error: &Error) -> Self {
         match error {
             Error::Closed => Self::StreamNotActive,

@@ -1,4 +1,4 @@
-//! What is in a fragment: its tracks, its frames with exact times, its tags.
+//! The contents of a fragment: its tracks, its frames with exact times, its tags.
 
 use std::borrow::Cow;
 

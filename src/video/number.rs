@@ -1,4 +1,4 @@
-//! Fragment numbers, by which everything finds a fragment.
+//! Fragment numbers, which identify fragments everywhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::error::VideoError;
 use crate::SequenceNumber;
 
-/// What the text of every number begins with. It only gives the text the length that clients of Kinesis expect.
+/// The prefix of every number's text. It only gives the text the length that Kinesis clients expect.
 const PREFIX: &str = "913438523331814323926820626";
 /// The digits behind it: as many as the largest sequence number has.
 const SEQUENCE_DIGITS: usize = 20;

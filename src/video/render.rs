@@ -1,4 +1,4 @@
-//! What is made of stored fragments: clips, and pictures.
+//! Clips and pictures of stored fragments.
 
 use std::io::Write;
 use std::time::Duration;
@@ -118,7 +118,7 @@ fn place<'m>(
 ) -> Result<Vec<PlacedMedia<'m>>, VideoError> {
     let mut placed = vec![];
     let mut first = None;
-    // The last presentation of the fragment before, and when it ends.
+    // When the last picture of the previous fragment is presented, and when it ends.
     let mut before: Option<(i128, i128)> = None;
     for (info, media) in fragments {
         let micros = i128::from(info.producer_time.as_micros());
@@ -139,7 +139,7 @@ fn place<'m>(
     Ok(placed)
 }
 
-/// Returns when a fragment's pictures begin, when its last one is presented, and when that ends; of its sound, if it has no pictures.
+/// Returns when a fragment's pictures begin, when the last one is presented, and when that one ends; or the same of its sound, if it has no pictures.
 fn extent(media: &Media<'_>) -> Option<(i128, i128, i128)> {
     let is_video = |number| media.track(number).is_some_and(|track| track.kind == TrackKind::Video);
     let has_video = media.frames.iter().any(|frame| is_video(frame.track));
@@ -184,7 +184,7 @@ pub struct Images {
     found: std::vec::IntoIter<Image>,
     interval: Duration,
     is_by_server: bool,
-    /// The next picture is the first one that was not taken before.
+    /// The next picture is the first one taken at this time or later.
     due: Option<Timestamp>,
 }
 

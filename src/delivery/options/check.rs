@@ -19,7 +19,7 @@ const BUFFER_INTERVAL_MAX: Duration = Duration::from_secs(900);
 const CONCURRENCY_MAX: usize = 64;
 const PARTITIONS_MAX: usize = 10_000;
 const BATCH_BYTES: usize = 1 << 20;
-/// Records that are decompressed may become a thousand times as large.
+/// Decompressed records may be a thousand times as large.
 const BATCH_BYTES_COMPRESSED: usize = 64 << 10;
 /// Lambda's bounds, and Firehose's defaults.
 const TRANSFORM_BYTES_MAX: usize = 3 << 20;
@@ -92,7 +92,7 @@ impl DeliveryOptions {
         self.transform_buffer.unwrap_or(Gathering { bytes: TRANSFORM_BYTES, interval })
     }
 
-    /// Opens what is not open yet of where the objects go.
+    /// Opens the sinks that are not open yet.
     pub(in crate::delivery) fn open_sinks(&self, stream: &StreamReader, group: &Group) -> Result<Sinks> {
         let records: Arc<dyn Sink> = match &self.sink {
             None => return Err(invalid("a delivery needs a sink: call to()")),

@@ -16,7 +16,7 @@ use super::convert::Cell;
 use super::schema::ParquetType;
 use crate::delivery::format::make_room;
 
-/// The values of a column, one for each row. Where there is none, there is any value of the type.
+/// The values of a column, one for each row. A row without a value holds an arbitrary one of the type.
 #[derive(Debug)]
 pub(super) struct Values {
     data: Data,
@@ -105,7 +105,7 @@ impl Values {
         data + self.is_valid.capacity()
     }
 
-    /// Returns the values as an array of the type that belongs to the column's.
+    /// Returns the values as an array of the Arrow type of the column.
     pub(super) fn into_array(self, of: &DataType) -> Result<ArrayRef, ArrowError> {
         let nulls = Some(NullBuffer::from(self.is_valid)).filter(|nulls| nulls.null_count() > 0);
         Ok(match (self.data, of) {
@@ -152,7 +152,7 @@ fn bytes_of<T>(values: &Vec<T>) -> usize {
     values.capacity() * size_of::<T>()
 }
 
-/// An object is decided at 128 MiB of records, and no value is longer than what it comes from.
+/// An object is decided at 128 MiB of records, and no value is longer than its source.
 fn offset(len: usize) -> i32 {
     i32::try_from(len).expect("an object holds less than 2 GiB")
 }

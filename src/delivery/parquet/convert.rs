@@ -1,4 +1,4 @@
-//! How JSON becomes values of columns: with the coercions of the OpenX JSON SerDe, and a reason if it does not.
+//! Converts JSON into values of columns with the coercions of the OpenX JSON SerDe, or says why a value does not fit.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -50,13 +50,13 @@ pub(super) struct Shape {
     keys: Keys,
     fields: Vec<Field>,
     by_key: HashMap<String, usize>,
-    /// For each column the key that no other name and no other column has.
+    /// For each column its key, if no other name and no other column has it.
     in_order: Vec<Option<String>>,
 }
 
 #[derive(Debug)]
 struct Field {
-    /// The names on the way to it, with dots between them.
+    /// The names on the path to it, joined by dots.
     path: String,
     of: ParquetType,
     inner: Inner,
@@ -98,7 +98,7 @@ impl Shape {
             Field::new(format!("{prefix}{}", column.name), &column.of, column.is_required, &keys)
         };
         let by_key: HashMap<_, _> = by_key.collect();
-        // A name that is not its own key belongs to no column before it is folded.
+        // A name that differs from its key matches no column before folding.
         let in_order = columns.clone().zip(0..).map(|(column, index)| {
             let key = keys.of_column(&column.name);
             (by_key[&key] == index && keys.folded(&key) == key).then_some(key)

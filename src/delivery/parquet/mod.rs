@@ -1,4 +1,4 @@
-//! Apache Parquet from JSON objects: values are kept as Arrow has them until the object is decided, and then the file is written at once.
+//! Apache Parquet from JSON objects: values are kept in Arrow's layout until the object is decided, and then the whole file is written.
 
 mod column;
 mod convert;
@@ -34,8 +34,8 @@ const JSON_BYTES_MAX: usize = 256 << 10;
 const SCHEMA_BYTES_MAX: usize = 64 << 10;
 /// The rows that the writer gets at a time, after which it checks whether the row group is full.
 const ROWS_PER_WRITE: usize = 1_024;
-/// What files say that they are written by. It is in the form that readers parse to find out whether statistics can be trusted. The same
-/// for each version of this crate, so that the same rows are the same bytes.
+/// The writer that files name, in the form that readers parse to find out whether statistics can be trusted. It is the same for each version of this
+/// crate, so that the same rows become the same bytes.
 const CREATED_BY: &str = "streamlog version 1.0";
 
 /// How the pages of a Parquet file are compressed.
@@ -266,7 +266,7 @@ impl ParquetOptions {
         self.schema.as_ref()
     }
 
-    /// Takes a schema from rows, as a text. The error says why that cannot be.
+    /// Infers a schema from rows, as text. The error says why that is impossible.
     pub(super) fn schema_of<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<String, String> {
         let mut schema =
             ParquetSchema::infer(rows).map_err(|_| "none is a JSON object with members".to_owned())?;
@@ -291,7 +291,7 @@ impl ParquetOptions {
         Ok(text)
     }
 
-    /// Returns the settings with a schema that was taken from rows.
+    /// Returns the settings with a schema that was inferred from rows.
     pub(super) fn with_schema(self, text: &str) -> Result<Self, String> {
         let schema = text.parse().map_err(|error: crate::Error| error.to_string())?;
         Ok(Self { schema: Some(schema), plan: PlanOnce::default(), ..self })
@@ -333,7 +333,7 @@ impl ParquetOptions {
     }
 }
 
-/// What all objects of a delivery have in common, in memory once: there may be hundreds of objects, and a schema may have hundreds of columns.
+/// The data that all objects of a delivery share, in memory once: there may be hundreds of objects, and a schema may have hundreds of columns.
 #[derive(Debug)]
 struct Plan {
     shape: Shape,
@@ -348,7 +348,7 @@ impl Plan {
     }
 }
 
-/// The plan of settings, once the first object is begun. It belongs to these settings alone: a copy, which may be changed, has none yet.
+/// The plan of the settings, made when the first object is begun. A copy of the settings may be changed, so it starts without a plan.
 #[derive(Debug, Default)]
 struct PlanOnce(OnceLock<Arc<Plan>>);
 

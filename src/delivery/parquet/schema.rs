@@ -78,7 +78,7 @@ impl ParquetType {
         Self::List(Box::new(items.into()))
     }
 
-    /// Returns how deep it is nested.
+    /// Returns the nesting depth.
     fn depth(&self) -> usize {
         match self {
             Self::List(items) => 1 + items.depth(),

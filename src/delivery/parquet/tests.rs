@@ -1,4 +1,4 @@
-//! What becomes which value, what does not fit, and files that are read back.
+//! Tests of which JSON becomes which value, which does not fit, and of files that are read back.
 
 use std::mem::discriminant;
 
@@ -225,7 +225,7 @@ fn the_same_rows_are_the_same_bytes_with_each_setting_and_are_read_back() {
             .writer_version(if number & 4 == 0 { ParquetVersion::V1 } else { ParquetVersion::V2 })
             .row_group_bytes(64 << 10)
             .page_bytes(4 << 10);
-        // As it is committed and taken up again.
+        // As it is committed and restored.
         let stored = serde_json::to_vec(&options).unwrap();
         let options_again: ParquetOptions = serde_json::from_slice(&stored).unwrap();
         assert_eq!(options_again, options);

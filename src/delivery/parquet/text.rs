@@ -1,4 +1,4 @@
-//! Schemas as texts, such as `page string not null, tags list<string>`: written, and read with the names of types that Hive has, too.
+//! Schemas as texts, such as `page string not null, tags list<string>`: written, and parsed, also with Hive's names of types.
 
 use std::fmt;
 use std::str::FromStr;
@@ -96,7 +96,7 @@ impl<'a> Parser<'a> {
         &self.text[self.at..]
     }
 
-    /// Returns the next character that is no blank, without taking it.
+    /// Returns the next non-blank character, without taking it.
     fn peek(&mut self) -> Option<char> {
         self.at += self.rest().len() - self.rest().trim_start().len();
         self.rest().chars().next()

@@ -5,7 +5,7 @@ use crate::SequenceNumber;
 use crate::delivery::objects::Ready;
 use crate::delivery::state::{Decided, State, part_bytes};
 
-/// So many records that become no rows are read without a commit, unless there is nothing else to read.
+/// How many records that become no rows are read without a commit, unless there is nothing else to read.
 const RECORDS_WITHOUT_COMMIT: u64 = 10_000;
 
 impl Shard {
@@ -28,18 +28,18 @@ impl Shard {
         if self.is_clear() { self.read_to.get().saturating_sub(self.committed.get()) } else { 0 }
     }
 
-    /// Returns whether the commit is due that ends the shard.
+    /// Returns whether the commit that ends the shard is due.
     pub(in crate::delivery) fn must_end(&self) -> bool {
         self.is_at_end && self.is_clear()
     }
 
-    /// Returns whether a commit would say more than the last one.
+    /// Returns whether a commit would differ from the last one.
     pub(in crate::delivery) fn is_changed(&self) -> bool {
         self.is_changed || self.passed() > 0
     }
 
-    /// Takes a checkpoint, to be committed together with what is returned beside it. What changes from now on is for the next one: an object may be
-    /// delivered while this one is written.
+    /// Takes a checkpoint, to be committed together with the returned state. Later changes belong to the next one: an object may be delivered while
+    /// this one is written.
     pub(in crate::delivery) fn take_checkpoint(&mut self) -> (SequenceNumber, Vec<u8>) {
         self.is_changed = false;
         let objects = self.objects.decided().map(|decided| decided.span.first);

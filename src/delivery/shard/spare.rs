@@ -6,20 +6,20 @@ use super::Shard;
 const SPARE_BYTES_MAX: usize = 16 << 20;
 
 impl Shard {
-    /// Notes that an object was delivered, whose buffer may be used again.
+    /// Notes that an object was delivered, whose buffer may be reused.
     pub(in crate::delivery) fn note_delivered(&mut self, object: u64, buffer: Option<Vec<u8>>) {
         if let Some(memory_bytes) = self.objects.note_delivered(object) {
             self.memory_bytes -= memory_bytes;
             self.is_changed = true;
             self.drop_spare();
-            // Who reads nothing keeps nothing.
+            // A shard that reads nothing keeps no buffer.
             let is_clear = self.is_clear();
             self.spare = buffer.filter(|buffer| !is_clear && buffer.capacity() <= SPARE_BYTES_MAX);
             self.memory_bytes += self.spare.as_ref().map_or(0, Vec::capacity);
         }
     }
 
-    /// Gives back the memory that is only kept to be used again.
+    /// Frees the memory that is kept only for reuse.
     pub(in crate::delivery) fn drop_spare(&mut self) {
         drop(take(&mut self.spare, &mut self.memory_bytes));
     }

@@ -1,4 +1,4 @@
-//! What policies can know of a request.
+//! The facts about a request that policies can use.
 
 use std::net::IpAddr;
 
@@ -6,10 +6,10 @@ use super::credentials::Identity;
 use super::dates;
 use crate::Timestamp;
 
-/// A client chooses the length of its `User-Agent`. Conditions see this many bytes of it at most, so that matching takes bounded time.
+/// A client chooses the length of its `User-Agent`. Conditions see at most this many bytes of it, so that matching takes bounded time.
 const USER_AGENT_BYTES_MAX: usize = 1_024;
 
-/// What someone asks to do.
+/// What a caller asks to do.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::gateway) struct Ask<'a> {
     /// `kinesis:PutRecord`.
@@ -23,7 +23,7 @@ pub(in crate::gateway) struct Ask<'a> {
     pub(in crate::gateway) user_agent: Option<&'a str>,
     /// The tags that the stream or consumer has.
     pub(in crate::gateway) resource_tags: &'a [(&'a str, &'a str)],
-    /// The tags that the request names; without a value where it removes them.
+    /// The tags that the request names, without a value if it removes them.
     pub(in crate::gateway) request_tags: &'a [(&'a str, Option<&'a str>)],
 }
 
@@ -44,7 +44,7 @@ impl Context<'_> {
         self.value(key).map(|value| vec![value])
     }
 
-    /// Returns the value of a condition key that has one at most.
+    /// Returns the value of a condition key that has at most one.
     pub(super) fn value(&self, key: &str) -> Option<String> {
         let Self { identity, ask } = self;
         let lowered = key.to_ascii_lowercase();
@@ -60,7 +60,7 @@ impl Context<'_> {
             "aws:securetransport" => ask.is_tls.to_string(),
             "aws:sourceip" => ask.source.to_canonical().to_string(),
             "aws:useragent" => start_of(ask.user_agent?, USER_AGENT_BYTES_MAX).to_owned(),
-            // AWS gives each user an id of its own. Here the name is one.
+            // AWS gives each user an id. Here, the name serves as the id.
             "aws:userid" | "aws:username" => identity.user.clone(),
             _ if lowered.starts_with("aws:resourcetag/") => {
                 ask.resource_tags.iter().find(|(tag, _)| is_tag(tag))?.1.to_owned()

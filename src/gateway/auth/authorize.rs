@@ -44,8 +44,8 @@ pub(in crate::gateway) fn authorize(
     }
 }
 
-/// Returns whether a user's policies may allow an action on some resource. What `ask` says of the resource does not count, but for a
-/// statement that denies the action on all of them.
+/// Returns whether a user's policies may allow an action on some resource. The resource of `ask` is ignored, except for a statement that denies the
+/// action on all resources.
 pub(in crate::gateway) fn may_allow(identity: &Identity, ask: &Ask<'_>) -> bool {
     let context = Context { identity, ask: &Ask { resource: "*", ..*ask } };
     let policies = &identity.policies;
@@ -116,7 +116,7 @@ mod tests {
         statement
     }
 
-    /// What IAM's documentation says of a user's policy, case by case. The request is that of `ask`: alice puts a record into `clicks`.
+    /// The cases of IAM's documentation about a user's policy. The request is that of `ask`: alice puts a record into `clicks`.
     #[test]
     fn a_users_policy_decides_as_documented() {
         let on = |condition: Value| allow(json!({ "Condition": condition }));
@@ -404,7 +404,7 @@ mod tests {
             let _ = authorize(&identity, of_stream.ok().as_ref(), &ask());
         }
 
-        /// Whatever else the policies say, a denial of everything is a denial.
+        /// A denial of everything wins over all other policies.
         #[test]
         fn a_denial_cannot_be_overridden(text in documents(), is_first in any::<bool>()) {
             let Ok(other) = Policy::of_identity(&serde_json::from_str(&text).unwrap()) else { return Ok(()) };

@@ -19,7 +19,7 @@ pub(super) fn digest_of(request: &Request, claim: &Claim) -> Option<String> {
     canonical.push(b'\n');
     let mut last = "";
     for name in claim.signed_headers.split(';') {
-        // Clients sort the names, in lower case. So no header can be there twice, and this takes no longer than the headers are long.
+        // Clients sort the names, in lower case. So no header can occur twice, and the time is bounded by the length of the headers.
         if name <= last || name.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return None;
         }
@@ -39,7 +39,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// Kinesis' clients do not send the digest of the body. Those that do may leave the body unsigned only if TLS keeps others from changing it.
+/// Kinesis' clients do not send the digest of the body. Those that do may leave the body unsigned only if TLS protects it from changes.
 fn payload_digest(request: &Request) -> Option<String> {
     let stated = request.headers.get("x-amz-content-sha256");
     if request.is_tls && stated.is_some_and(|stated| stated == UNSIGNED) {
@@ -49,7 +49,7 @@ fn payload_digest(request: &Request) -> Option<String> {
     stated.is_none_or(|stated| *stated == digest).then_some(digest)
 }
 
-/// Appends the path without empty segments, `.` and `..`, encoded once more. What is encoded in it stays so: `%2E` is not a dot.
+/// Appends the path without empty segments, `.` and `..`, encoded once more. Encoded characters stay encoded: `%2E` is not a dot.
 fn push_path(to: &mut Vec<u8>, path: &str) {
     let mut segments = vec![];
     for segment in path.split('/') {

@@ -1,11 +1,11 @@
-//! What a request says about its signature, in its header or in its query.
+//! The signature parameters of a request, from its header or its query.
 
 use std::borrow::Cow;
 
 use super::AuthError;
 use crate::gateway::http::Request;
 
-/// What a request says about its signature. Nothing of it is checked but that it is there.
+/// The signature parameters of a request. Only their presence is checked.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) algorithm: String,
@@ -13,13 +13,13 @@ pub(super) struct Claim {
     pub(super) signed_headers: String,
     pub(super) signature: String,
     pub(super) date: String,
-    /// For how many seconds a signature in the query is good.
+    /// For how many seconds a signature in the query is valid.
     pub(super) expires: Option<String>,
     pub(super) token: Option<String>,
     pub(super) is_in_query: bool,
 }
 
-/// Checks that a request has the pieces of a signature, whatever is in them.
+/// Checks that a request has the parts of a signature, whatever their contents.
 pub(in crate::gateway) fn check_form(request: &Request) -> Result<(), AuthError> {
     Claim::of(request).map(drop)
 }
@@ -106,7 +106,7 @@ pub(super) fn header<'a>(request: &'a Request, name: &str) -> Option<Cow<'a, str
     request.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()))
 }
 
-/// Returns the names and values of a query, decoded. What is not well encoded stands for itself.
+/// Returns the names and values of a query, decoded. Invalid encodings are kept as they are.
 pub(super) fn query_pairs(query: &str) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -9,13 +9,13 @@ use super::operator::{Comparison, Operator, Wanted};
 /// Which values of a key that has several must pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quantifier {
-    /// The key is taken to have one value.
+    /// The key is assumed to have one value.
     None,
     All,
     Any,
 }
 
-/// A key of the request that must compare with one of some values.
+/// A condition that compares a key of the request with some values.
 #[derive(Debug)]
 pub(super) struct Condition {
     quantifier: Quantifier,
@@ -83,7 +83,7 @@ impl Condition {
     }
 }
 
-/// Parses `ForAnyValue:StringEqualsIfExists` and its like.
+/// Parses names such as `ForAnyValue:StringEqualsIfExists`.
 fn parse_name(name: &str) -> Option<(Quantifier, Operator, bool)> {
     let (quantifier, rest) = match (name.strip_prefix("ForAllValues:"), name.strip_prefix("ForAnyValue:")) {
         (Some(rest), _) => (Quantifier::All, rest),

@@ -1,4 +1,4 @@
-//! The access keys that the gateway knows, and whose they are.
+//! The access keys that the gateway knows, and their users.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::policy::{POLICY_BYTES_MAX, Policy};
 
 const FILE_BYTES_MAX: usize = 4 << 20;
 
-/// A user, as one of its access keys shows it.
+/// A user, as identified by one of its access keys.
 #[derive(Debug)]
 pub(in crate::gateway) struct Identity {
     pub(in crate::gateway) account: String,
@@ -127,7 +127,7 @@ impl Credentials {
         Ok(Self { keys })
     }
 
-    /// Returns whose an access key is.
+    /// Returns the owner of an access key.
     #[cfg(fuzzing)]
     pub(in crate::gateway) fn identity_of(&self, access_key_id: &str) -> Option<Arc<Identity>> {
         self.get(access_key_id).map(|key| key.identity.clone())
@@ -189,7 +189,7 @@ fn parse_key(item: &mut Value, account: &str) -> Result<Key, String> {
     })
 }
 
-/// Takes a text out of an object, if the member is there. It is not copied: it may be a secret. Nor is it quoted in the error.
+/// Takes a text out of an object, if the member is there. It may be a secret, so it is neither copied nor quoted in the error.
 fn take_text(item: &mut Value, name: &str) -> Result<Option<Zeroizing<String>>, String> {
     match item.get_mut(name).map(Value::take) {
         None => Ok(None),

@@ -1,4 +1,4 @@
-//! JSON in which no key stands twice, so that nothing written is dropped in silence.
+//! JSON in which no key occurs twice, so that nothing is silently dropped.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Who sends a request, and what that one may do: signatures, credentials and policies.
+//! Authentication and authorization of requests: signatures, credentials and policies.
 
 mod ask;
 mod authorize;
@@ -25,7 +25,7 @@ pub(in crate::gateway) use credentials::{Credentials, Identity};
 pub(in crate::gateway) use policy::Policy;
 pub(in crate::gateway) use sigv4::authenticate;
 
-/// Why a request is not taken for that of a user: what the answer calls `__type`, and its message.
+/// Why a request could not be authenticated: the `__type` of the answer, and its message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::gateway) struct AuthError {
     pub(in crate::gateway) kind: &'static str,

@@ -135,7 +135,7 @@ impl Wanted {
         parsed.ok_or_else(|| format!("{text:?} is not {what}"))
     }
 
-    /// Returns whether a value of the request is the wanted one. One that cannot be read as what is compared is not.
+    /// Returns whether a value of the request is the wanted one. A value that cannot be parsed for the comparison is not.
     pub(super) fn is_match(&self, value: &str, lookup: Lookup<'_>) -> bool {
         match self {
             Self::Text(pattern) => pattern.is_match(value, lookup),

@@ -1,4 +1,4 @@
-//! Texts with wildcards and policy variables, and what they match.
+//! Matching of texts with wildcards and policy variables.
 
 /// Returns the value that a policy variable stands for, if there is exactly one.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -6,7 +6,7 @@ pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// The most pieces that a pattern may have after its variables were replaced.
 const PIECES_MAX: usize = 32 << 10;
 
-/// What is special in a pattern.
+/// The special syntax of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Syntax {
     /// `*` is any text and `?` any character.
@@ -114,7 +114,7 @@ impl Pattern {
     }
 }
 
-/// Parses a variable behind its `${`, and returns what follows it.
+/// Parses a variable after its `${`, and returns the rest.
 fn split_variable(text: &str) -> Option<(Piece, &str)> {
     let end = text.find(['}', ',', '\''])?;
     let (key, rest) = (text[..end].trim(), &text[end..]);
@@ -152,11 +152,11 @@ fn is_key(key: &str) -> bool {
     key.contains(':') && !key.contains(['{', '$', '*', '?'])
 }
 
-/// Matches by going back to the last `*` only: what was matched before it can stay, because that `*` takes any text. So the time is at most
-/// the product of both lengths.
+/// Matches by backtracking only to the last `*`: earlier matches can stay, because that `*` takes any text. So the time is at most the product of
+/// both lengths.
 fn is_match(pieces: &[Piece], text: &str) -> bool {
     let (mut piece, mut at) = (0, 0);
-    // The piece behind the last `*`, and where in the text that piece was last tried.
+    // The piece after the last `*`, and where in the text that piece was last tried.
     let mut last: Option<(usize, usize)> = None;
     while let Some(c) = text[at..].chars().next() {
         match pieces.get(piece) {
@@ -284,7 +284,7 @@ mod tests {
         assert!(!pattern.is_match(&"a".repeat(2_048), &user));
         let long = Pattern::parse(&format!("*{}b", "a".repeat(10_000)), ALL).unwrap();
         assert!(!long.is_match(&"a".repeat(2_048), &user));
-        // Matching with recursion would take longer than the universe is old.
+        // Recursive matching would take longer than the age of the universe.
         assert!(begin.elapsed().as_secs() < 20);
     }
 

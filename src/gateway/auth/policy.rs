@@ -83,7 +83,7 @@ impl Policy {
     pub(super) fn effect(&self, context: &Context<'_>) -> Option<Effect> {
         let mut found = None;
         for statement in &self.statements {
-            // What allows cannot change the outcome once something has allowed.
+            // Another allowing statement cannot change the outcome.
             if found.is_some() && statement.effect == Effect::Allow || !statement.applies(context) {
                 continue;
             }
@@ -103,7 +103,7 @@ impl Policy {
     }
 }
 
-/// Patterns of which one must match, or none if they stand behind `NotAction` or `NotResource`.
+/// Patterns of which one must match, or none for `NotAction` or `NotResource`.
 #[derive(Debug)]
 struct Patterns {
     patterns: Vec<Pattern>,
@@ -225,7 +225,7 @@ mod tests {
 
     use super::*;
 
-    /// A statement with some members more, or others, or without some.
+    /// A statement with members added, replaced or removed.
     fn statement(changes: Value) -> Value {
         let mut statement = json!({"Effect": "Allow", "Action": "kinesis:*", "Resource": "*"});
         let members = statement.as_object_mut().unwrap();

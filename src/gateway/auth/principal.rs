@@ -12,7 +12,7 @@ enum Principal {
     /// Everyone in an account: its id, or the ARN of its root.
     Account(String),
     Arn(String),
-    /// A service or what else never sends requests to a gateway.
+    /// A service, or anything else that never sends requests to a gateway.
     Other,
 }
 
@@ -48,8 +48,8 @@ impl Principals {
 
     /// Returns whether the statement applies to a user.
     ///
-    /// An account stands for all of its users. As an exception of `NotPrincipal` it stands for its root only, which AWS wants to see beside
-    /// the user that is excepted: `{"AWS": ["arn:aws:iam::1:root", "arn:aws:iam::1:user/alice"]}` is everyone but alice.
+    /// An account stands for all of its users. As an exception of `NotPrincipal`, it stands only for its root, which AWS requires beside the excepted
+    /// user: `{"AWS": ["arn:aws:iam::1:root", "arn:aws:iam::1:user/alice"]}` is everyone but alice.
     pub(super) fn matches(&self, identity: &Identity) -> bool {
         let is_named = |principal: &Principal| match principal {
             Principal::Anyone => true,

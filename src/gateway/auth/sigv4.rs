@@ -16,15 +16,15 @@ use crate::{MINUTE, Timestamp};
 /// How far the clocks of client and server may be apart.
 const SKEW_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// The longest that a signature in a query may be good: a week.
+/// The longest validity of a signature in a query: a week.
 const EXPIRES_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const TERMINATOR: &str = "aws4_request";
 
-/// Checks a request's signature at a time, for a region and a service, and returns whose it is.
+/// Checks a request's signature at a time, for a region and a service, and returns its user.
 ///
-/// The checks have the order in which AWS makes them: form, date, signed headers, algorithm, scope, access key, signature, session token.
+/// The checks are in AWS' order: form, date, signed headers, algorithm, scope, access key, signature, session token.
 pub(in crate::gateway) fn authenticate(
     request: &Request,
     credentials: &Credentials,
@@ -94,7 +94,7 @@ fn check_age(claim: &Claim, signed_at: Timestamp, now: Timestamp) -> Result<(), 
             }
         },
     };
-    // Signatures know whole seconds.
+    // Signatures use whole seconds.
     let now = Timestamp::from_millis(now.as_millis() / 1_000 * 1_000);
     let (earliest, latest) = (now - life, now + SKEW_MAX);
     let basic = dates::basic;
@@ -123,7 +123,7 @@ fn check_age(claim: &Claim, signed_at: Timestamp, now: Timestamp) -> Result<(), 
     Ok(())
 }
 
-/// The host must be signed, so that a request is good for one server only, and the header that names the operation, if it is there.
+/// The host must be signed, so that a request is valid for one server only, and so must the header that names the operation, if present.
 fn check_signed_headers(claim: &Claim, request: &Request) -> Result<(), AuthError> {
     let is_signed =
         |name: &str| claim.signed_headers.split(';').any(|signed| signed.eq_ignore_ascii_case(name));
@@ -138,7 +138,7 @@ fn check_signed_headers(claim: &Claim, request: &Request) -> Result<(), AuthErro
     Ok(())
 }
 
-/// Checks what the signature is good for, and returns the access key's id and the date.
+/// Checks the scope of the signature, and returns the access key's id and the date.
 fn check_scope<'a>(
     claim: &'a Claim,
     signed_at: &str,
@@ -275,7 +275,7 @@ mod tests {
         }
     }
 
-    /// Whatever is changed of a signed request, it is refused.
+    /// A signed request is refused after any change.
     #[test]
     fn each_signed_byte_counts() {
         let credentials = credentials();
@@ -313,7 +313,7 @@ mod tests {
             }
             let longer = Request { body: [vector.body.as_bytes(), b" "].concat().into(), ..request(vector) };
             assert_eq!(is_refused(&longer), !is_unsigned, "{}: body", vector.name);
-            // Each letter and digit of the path and the query, in which others may stand for the same.
+            // Each letter and digit of the path and the query; other characters may have several equivalent forms.
             let start = if vector.uri.starts_with("http") {
                 vector.uri.find("/?").unwrap_or(vector.uri.len())
             } else {
@@ -364,7 +364,7 @@ mod tests {
         let mut changed = vector("header form");
         set(&mut changed, "host", "127.0.0.1:4568");
         refused(&changed, MISMATCH);
-        // Nor is a signature good at another time of the day.
+        // A signature is not valid at another time of the day either.
         let mut changed = vector("header form");
         set(&mut changed, "x-amz-date", "20260131T235801Z");
         refused(&changed, MISMATCH);

@@ -11,7 +11,7 @@ pub(super) struct Vector {
     pub(super) is_tls: bool,
 }
 
-/// Whose access keys signed them.
+/// The access keys that signed them.
 pub(super) const KEYS: &str = r#"{"keys": [
     {"access_key_id": "AKIDALICE", "secret_access_key": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "user": "alice"},
     {"access_key_id": "AKIDTOKEN", "secret_access_key": "another/secret+with=signs", "session_token": "IQoJb3JpZ2luX2VjE/A+b==", "user": "bob"}

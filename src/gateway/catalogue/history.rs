@@ -1,7 +1,7 @@
-//! The last day of a stream, in memory: what went in and out in a second, and how far its readers were behind.
+//! The last day of a stream, in memory: its input and output per second, and how far its readers were behind.
 //!
-//! Lines are kept in three steps, each for as long as a chart of it is looked at. Equal neighbours are kept once, so a stream without
-//! traffic takes next to nothing; a busy one takes 27 KiB, each reader 13 KiB, and each busy shard 3 KiB.
+//! Lines are kept in three steps, each as long as its chart. Equal neighbours are stored once, so a stream without traffic takes next to nothing; a
+//! busy one takes 27 KiB, each reader 13 KiB, and each busy shard 3 KiB.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::{DAY, HOUR, MINUTE, SECOND, ShardId, StreamStats, Timestamp, Traffic}
 /// The steps of the lines of a stream, finest first, and how far each line goes back.
 const STEPS: [(Duration, Duration); 3] =
     [(times(5, SECOND), times(10, MINUTE)), (times(30, SECOND), HOUR), (times(5, MINUTE), DAY)];
-/// Those of its readers, which cost more to ask, and of its shards, which are many.
+/// The steps of its readers, which cost more to query, and of its shards, which are many.
 const COARSE_STEPS: [(Duration, Duration); 2] = [STEPS[1], STEPS[2]];
 /// How many readers of a stream have a history.
 const READERS_MAX: usize = 50;
-/// How often a stream is looked at.
+/// How often a stream is sampled.
 pub(in crate::gateway) const LOOK_EVERY: Duration = STEPS[0].0;
 
 const fn times(count: u64, unit: Duration) -> Duration {
     Duration::from_secs(count * unit.as_secs())
 }
 
-/// What went in and out, per second, and the greatest age of a record that a reader had not read yet.
+/// The input and output per second, and the greatest age of a record that a reader had not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(in crate::gateway) struct Activity {
     pub(in crate::gateway) incoming_records: f32,
@@ -62,7 +62,7 @@ pub(in crate::gateway) struct Line<T> {
     points_max: u16,
     /// How many steps had passed since 1970 when the last value ended.
     end: u64,
-    /// Each value, and how many times it stands there.
+    /// Each value, and how many times it occurs in a row.
     runs: VecDeque<(u16, T)>,
     length: u16,
 }
@@ -73,7 +73,7 @@ impl<T: Copy + PartialEq> Line<T> {
         Self { step, points_max, end: steps(now, step), runs: VecDeque::new(), length: 0 }
     }
 
-    /// Returns how many steps have ended since the last value. If the clock was set back, what was kept is dropped.
+    /// Returns how many steps have ended since the last value. If the clock was set back, the values are dropped.
     fn ended(&mut self, now: Timestamp) -> u64 {
         let passed = steps(now, self.step);
         if passed < self.end {
@@ -87,7 +87,7 @@ impl<T: Copy + PartialEq> Line<T> {
     fn push(&mut self, value: T, steps: u64) {
         self.end += steps;
         let count = u16::try_from(steps).map_or(self.points_max, |steps| steps.min(self.points_max));
-        // What becomes too old goes first, so that no sum is larger than the bound.
+        // Values that become too old are dropped first, so that no sum exceeds the bound.
         let mut excess = (self.length + count).saturating_sub(self.points_max);
         self.length -= excess;
         while let Some((run, _)) = self.runs.front_mut().filter(|_| excess > 0) {
@@ -133,7 +133,7 @@ fn further(a: Option<f32>, b: Option<f32>) -> Option<f32> {
     [a, b].into_iter().flatten().reduce(f32::max)
 }
 
-/// A line of a stream, and what has gone on since its last value.
+/// A line of a stream, and the activity since its last value.
 #[derive(Debug)]
 struct StreamLine {
     line: Line<Activity>,
@@ -164,7 +164,7 @@ impl StreamLine {
                 read_throttled_calls: rate(|traffic| traffic.read_throttled_calls),
                 iterator_age_ms: self.age_ms,
             };
-            // Whoever was late to look takes the average for all the steps that it has missed.
+            // After a late sample, all missed steps get the average.
             self.line.push(activity, ended);
         }
         (self.began, self.traffic, self.age_ms) = (now, traffic, None);
@@ -195,16 +195,16 @@ impl ReaderLine {
     }
 }
 
-/// How busy a shard was, in one byte: 0 if nothing came in, and `n` for 2^((n - 1) / 6) bytes in a second, which is right to an eighth.
+/// How busy a shard was, in one byte: 0 if nothing came in, and `n` for 2^((n - 1) / 6) bytes per second, accurate to an eighth.
 type Level = u8;
 
 fn level(bytes: u64, seconds: f32) -> Level {
     let rate = bytes as f32 / seconds;
-    // What is too much for a byte becomes the largest one.
+    // Larger values saturate.
     if rate > 0.0 { (1.0 + rate.max(1.0).log2() * 6.0).round() as Level } else { 0 }
 }
 
-/// A line of a shard, and what had come in when its last value ended.
+/// A line of a shard, and its total input when its last value ended.
 #[derive(Debug)]
 struct ShardLine {
     line: Line<Level>,
@@ -236,13 +236,13 @@ impl ShardLine {
 pub(in crate::gateway) struct History {
     lines: [StreamLine; STEPS.len()],
     readers: BTreeMap<Reader, [ReaderLine; COARSE_STEPS.len()]>,
-    /// When the readers were last asked, in steps of theirs.
+    /// When the readers were last queried, in their steps.
     readers_end: u64,
     shards: BTreeMap<ShardId, [ShardLine; COARSE_STEPS.len()]>,
 }
 
 impl History {
-    /// Returns a history that begins now, with what has gone in and out before.
+    /// Returns a history that begins now, with the totals so far.
     pub(super) fn new(now: Timestamp, stats: &StreamStats) -> Self {
         let traffic = stats.traffic();
         let line = |steps| StreamLine { line: Line::new(steps, now), began: now, traffic, age_ms: None };
@@ -251,28 +251,28 @@ impl History {
         Self { lines: STEPS.map(line), readers: BTreeMap::new(), readers_end: 0, shards: shards.collect() }
     }
 
-    /// Adds what has gone in and out since the last time.
+    /// Adds the input and output since the last time.
     pub(super) fn add(&mut self, now: Timestamp, stats: &StreamStats) {
         let age_ms = stats.iterator_age_ms().map(|age| age as f32);
         let traffic = stats.traffic();
         self.lines.iter_mut().for_each(|line| line.add(now, traffic, age_ms));
         for shard in &stats.shards {
-            // A shard that is new has begun with nothing.
+            // A new shard has begun with nothing.
             let lines = self.shards.entry(shard.shard).or_insert_with(|| ShardLine::all(now, 0));
             lines.iter_mut().for_each(|line| line.add(now, shard.traffic.incoming_bytes));
         }
-        // Those that have expired are gone.
+        // Removes expired ones.
         if self.shards.len() > stats.shards.len() {
             self.shards.retain(|id, _| stats.shards.binary_search_by_key(id, |shard| shard.shard).is_ok());
         }
     }
 
-    /// Returns whether it is time to ask how far the readers are.
+    /// Returns whether it is time to query the readers.
     pub(super) fn wants_readers(&self, now: Timestamp) -> bool {
         steps(now, COARSE_STEPS[0].0) != self.readers_end
     }
 
-    /// Adds how far the readers are.
+    /// Adds how far the readers are behind.
     pub(super) fn add_readers(&mut self, now: Timestamp, behind: &BTreeMap<Reader, Behind>) {
         self.readers_end = steps(now, COARSE_STEPS[0].0);
         for reader in behind.keys() {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     proptest! {
-        /// The values of a line are those of a plain list of which the oldest are dropped.
+        /// The values of a line are those of a plain list whose oldest values are dropped.
         #[test]
         fn a_line_is_a_list_of_its_last_values(
             pushes in prop::collection::vec((0_u8..3, prop_oneof![4 => 1_u64..3, 1 => 1_u64..200, 1 => Just(u64::MAX / 20_000)]), 0..60)
@@ -363,7 +363,7 @@ mod tests {
         assert!((6 << 10..=13 << 10).contains(&bytes), "{bytes}");
     }
 
-    /// One that is busy in another way in each step.
+    /// A shard whose load differs in each step.
     #[test]
     fn a_day_of_a_busy_shard_takes_3_kib() {
         let mut lines = ShardLine::all(START, 0);
@@ -401,7 +401,7 @@ mod tests {
         let behind = |number| (Reader::Consumer(format!("c{number}")), Behind { millis: 1.0, records: None });
         history.add_readers(START, &(0..READERS_MAX + 10).map(behind).collect());
         assert_eq!(history.readers().count(), READERS_MAX);
-        // A day after they have gone, nothing is left of them.
+        // Nothing is left of them a day after they are gone.
         for minutes in 1..=DAY.as_secs() / 60 + 5 {
             history.add_readers(START + times(minutes, MINUTE), &BTreeMap::new());
         }

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{Catalogue, Known};
 
-/// How often the janitor looks whether it is time to delete a stream.
+/// How often the janitor checks whether it is time to delete a stream.
 const ROUND: Duration = Duration::from_millis(50);
 
 /// A thread that opens and deletes streams.
@@ -69,7 +69,7 @@ impl Drop for Janitor {
 
 impl Shared {
     fn open_all(&self, catalogue: &Catalogue) {
-        // An error has been logged, and the next request will meet it again.
+        // An error has been logged, and the next request will get it again.
         for name in catalogue.names().unwrap_or_default() {
             if self.state.lock().is_ended {
                 return;

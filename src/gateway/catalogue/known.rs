@@ -22,7 +22,7 @@ use crate::{
 const PROPERTY: &str = "kinesis";
 /// The largest record of any stream of Kinesis, with the longest key, in bytes.
 const RECORD_BYTES_MAX: u64 = (10 << 20) + limits::PARTITION_KEY_BYTES_MAX as u64;
-/// The number of shards below which the load takes no stream on demand, unless the stream had fewer when it was switched to that.
+/// The fewest shards that scaling by load leaves a stream on demand, unless the stream had fewer when it was switched to that mode.
 const ON_DEMAND_SHARDS_MIN: u32 = 4;
 
 /// The state of a stream.
@@ -45,7 +45,7 @@ impl Status {
     }
 }
 
-/// A stream as Kinesis knows it: the log, and the settings and the state that the log does not have.
+/// A stream as Kinesis knows it: the log, and the settings and state that the log lacks.
 pub(in crate::gateway) struct Known {
     pub(in crate::gateway) name: String,
     pub(in crate::gateway) stream: Stream,
@@ -54,19 +54,19 @@ pub(in crate::gateway) struct Known {
     pub(in crate::gateway) puts_wait: bool,
     /// The subscriptions that are open.
     pub(in crate::gateway) pipes: Pipes,
-    /// What it did in the last day, as far as it was open.
+    /// Its activity in the last day, as far as it was open.
     pub(in crate::gateway) history: Mutex<History>,
     pub(super) behaviour: Arc<Behaviour>,
-    /// Replaced as a whole, so that nobody who reads them holds up a change.
+    /// Replaced as a whole, so that readers do not hold up a change.
     settings: RwLock<Arc<Settings>>,
     /// Locked while settings or shards change.
     changes: Mutex<()>,
-    /// When it was last changed, in milliseconds. A change is made when it is asked for, so nothing is lost if the server ends.
+    /// When it was last changed, in milliseconds. A change is made immediately when it is requested, so nothing is lost if the server ends.
     updated_at: AtomicU64,
     /// When its deletion began, in milliseconds; only if the settings say that it is being deleted.
     deleted_at: AtomicU64,
     numbers: RwLock<HashMap<ShardId, ShardNumbers>>,
-    /// What the settings do not say of the queues. Locked after `changes`.
+    /// The state of the queues that is not in the settings. Locked after `changes`.
     pub(super) queues: Mutex<Queues>,
     /// Consumers that were removed, and when, until they are gone.
     removed: Mutex<HashMap<String, (ConsumerDescription, Timestamp)>>,
@@ -86,7 +86,7 @@ pub(in crate::gateway) struct ConsumerState {
 }
 
 impl ConsumerState {
-    /// Returns when it was registered, in seconds, as its ARN has it.
+    /// Returns when it was registered, in seconds, as in its ARN.
     pub(in crate::gateway) fn created_seconds(&self) -> u64 {
         self.description.created_at.as_millis() / 1_000
     }
@@ -143,7 +143,7 @@ impl Known {
         self.stream.now()
     }
 
-    /// Returns the settings as they are now.
+    /// Returns the current settings.
     pub(in crate::gateway) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read())
     }
@@ -180,7 +180,7 @@ impl Known {
         Timestamp::from_millis(self.updated_at.load(Ordering::Relaxed))
     }
 
-    /// Returns whether what began at a time is still shown. If the clock was set back since then, it is not.
+    /// Returns whether a change that began at a time is still shown. If the clock was set back since then, it is not.
     pub(super) fn is_shown(&self, began: Timestamp, now: Timestamp) -> bool {
         began <= now && now < began + self.behaviour.delay
     }
@@ -211,7 +211,7 @@ impl Known {
         }
     }
 
-    /// Makes a change of settings or shards. It is made at once, and shown as under way for a while.
+    /// Makes a change of settings or shards. It is made immediately, and shown as in progress for a while.
     pub(in crate::gateway) fn change<T>(
         &self,
         change: impl FnOnce(&Changing<'_>) -> Answered<T>,
@@ -251,7 +251,7 @@ impl Known {
         self.change_now(|changing| {
             self.check_active(changing.now)?;
             check()?;
-            // A crash before the settings say so leaves the stream, one after it leaves a stream that the next start deletes.
+            // A crash before the settings are written leaves the stream; a crash afterwards leaves a stream that the next start deletes.
             self.deleted_at.store(changing.now.as_millis(), Ordering::Relaxed);
             changing.set(|settings| settings.is_deleting = true)
         })
@@ -327,7 +327,7 @@ impl Known {
             if self.consumer(&description.name)?.is_none_or(|current| current.status == Status::Deleting) {
                 return Ok(());
             }
-            // A crash in between leaves settings without a consumer, which say nothing.
+            // A crash in between leaves settings without a consumer, which have no effect.
             self.stream.deregister_consumer(&description.name).map_err(|error| self.failed(&error))?;
             changing.set(|settings| drop(settings.consumers.remove(&description.name)))?;
             self.removed.lock().insert(description.name.clone(), (description.clone(), changing.now));

@@ -1,4 +1,4 @@
-//! The streams of a gateway: those of its store, with what Kinesis knows of them and the log does not.
+//! The streams of a gateway: those of its store, with Kinesis' settings and state that the log lacks.
 
 mod history;
 mod janitor;
@@ -36,7 +36,7 @@ pub(super) struct Behaviour {
     pub(super) account: Account,
     /// How long a stream or a consumer is being created, changed or deleted.
     pub(super) delay: Duration,
-    /// What each shard takes and hands out. If there are limits, the quotas of operations hold, too.
+    /// The limits of each shard for puts and reads. If there are limits, the quotas of operations apply, too.
     pub(super) limits: Limits,
     /// How many shards all streams may have together.
     pub(super) shards_max: u32,
@@ -45,7 +45,7 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    /// Returns whether quotas hold, such as ten changes of the number of shards a day.
+    /// Returns whether quotas apply, such as ten changes of the number of shards a day.
     pub(super) fn has_quotas(&self) -> bool {
         self.limits != Limits::none()
     }
@@ -60,7 +60,7 @@ pub(super) struct Catalogue {
     known: RwLock<HashMap<String, Arc<Known>>>,
     /// Locked while a stream is created or deleted.
     lifecycle: Mutex<()>,
-    /// Locked while a queue is created, whose name no other queue of any stream may have.
+    /// Locked while a queue is created, because its name must be unique among the queues of all streams.
     queue_names: Mutex<()>,
     /// Changes only while the streams are locked.
     is_closed: AtomicBool,
@@ -92,7 +92,7 @@ impl Catalogue {
         }
         let load = || Known::load(name, self.store.stream(name)?, &self.behaviour);
         let loaded = match block_in_place(load) {
-            // Somebody closed or deleted it in between.
+            // It was closed or deleted in between.
             Err(Error::Closed) => block_in_place(load),
             loaded => loaded,
         };
@@ -149,13 +149,13 @@ impl Catalogue {
         missing(name, &self.behaviour.account.id)
     }
 
-    /// Returns the names of all streams, sorted. Some may be deleted before the caller asks for them, and some are the gateway's own, which are
-    /// no streams for whoever asks for them.
+    /// Returns the names of all streams, sorted. Some may be deleted before the caller asks for them, and some are the gateway's own, which callers
+    /// cannot use as streams.
     pub(super) fn names(&self) -> Answered<Vec<String>> {
         self.store.names().map_err(|error| internal(&error))
     }
 
-    /// Returns the names of the streams that the gateway keeps for itself.
+    /// Returns the names of the gateway's own streams.
     #[cfg(feature = "delivery")]
     pub(super) fn own_names(&self) -> Answered<Vec<String>> {
         let mut names = self.store.names().map_err(|error| internal(&error))?;
@@ -180,7 +180,7 @@ impl Catalogue {
         }
     }
 
-    /// Creates a stream, whose name is free.
+    /// Creates a stream with a free name.
     pub(super) fn create(&self, name: &str, shard_count: u32, settings: &Settings) -> Answered<()> {
         let options = Known::options(self.behaviour.options.clone(), shard_count, settings);
         let alone = self.lifecycle.lock();
@@ -207,7 +207,7 @@ impl Catalogue {
         Fault::in_use(format!("Stream {name} under account {account} already exists."))
     }
 
-    /// Deletes a stream whose time has come. It may have been deleted already.
+    /// Deletes a stream whose deletion is due. It may have been deleted already.
     pub(super) fn finish_deleting(&self, known: &Arc<Known>) -> Answered<()> {
         block_in_place(|| {
             let _alone = self.lifecycle.lock();
@@ -236,7 +236,7 @@ impl Catalogue {
         self.known.read().get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known))
     }
 
-    /// Forgets a stream, unless its name belongs to another one by now.
+    /// Forgets a stream, unless its name now belongs to another one.
     fn forget(&self, known: &Arc<Known>) {
         let mut streams = self.known.write();
         if streams.get(&known.name).is_some_and(|current| Arc::ptr_eq(current, known)) {
@@ -260,10 +260,10 @@ impl Catalogue {
     }
 }
 
-/// What counts towards the quotas of an account.
+/// The usage that counts towards the quotas of an account.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Usage {
-    /// Those of provisioned streams.
+    /// The open shards of provisioned streams.
     pub(super) open_shards: u32,
     pub(super) on_demand_streams: u32,
     pub(super) creating: u32,

@@ -1,4 +1,4 @@
-//! The subscriptions that are open: how far each is behind, for whoever watches.
+//! The subscriptions that are open: how far each is behind, for monitoring.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,14 +35,14 @@ impl Pipe {
 }
 
 impl Pipes {
-    /// Adds a subscription. It takes the place of another one of the consumer and the shard, which it has ended.
+    /// Adds a subscription. It replaces another one of the consumer and the shard, which it has ended.
     pub(in crate::gateway) fn add(&self, consumer: &str, shard: ShardId, since: Timestamp) -> Arc<Pipe> {
         let pipe = Arc::new(Pipe { since, millis_behind: AtomicU64::default() });
         self.open.lock().insert((consumer.to_owned(), shard), Arc::clone(&pipe));
         pipe
     }
 
-    /// Removes a subscription, unless another one has taken its place.
+    /// Removes a subscription, unless another one has replaced it.
     pub(in crate::gateway) fn remove(&self, consumer: &str, shard: ShardId, pipe: &Arc<Pipe>) {
         let mut open = self.open.lock();
         let key = (consumer.to_owned(), shard);
@@ -51,7 +51,7 @@ impl Pipes {
         }
     }
 
-    /// Returns how far each consumer that has subscriptions is behind in the shard where it is furthest.
+    /// Returns how far each consumer with subscriptions is behind in its slowest shard.
     pub(super) fn behind(&self) -> BTreeMap<String, u64> {
         let mut behind = BTreeMap::new();
         for ((consumer, _), pipe) in &*self.open.lock() {

@@ -1,4 +1,4 @@
-//! The queues that the gateway has made of its streams: their settings and states, and the queues of the log behind them.
+//! The gateway's queues of its streams: their settings and states, and the queues of the log behind them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,15 +8,16 @@ use super::{Catalogue, Known, QueueSettings, Settings, Status};
 use crate::gateway::fault::{Answered, Fault};
 use crate::{Queue, QueueOptions, StreamReader, Timestamp};
 
-/// What the names of the gateway's queues begin with in the log. Queues that programs open themselves have other names, and are theirs alone.
+/// The prefix of the names of the gateway's queues in the log. Queues that programs open themselves have other names, and the gateway does not touch
+/// them.
 const PREFIX: &str = "kinesis-";
 
-/// What the settings do not say of a stream's queues.
+/// The state of a stream's queues that is not in the settings.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     /// The queues of the log that are open, by id. One is opened when it is first used.
     open: HashMap<String, Queue>,
-    /// When a queue was last changed, by id. A change is made when it is asked for, so nothing is lost if the server ends.
+    /// When a queue was last changed, by id. A change is made immediately when it is requested, so nothing is lost if the server ends.
     updated: HashMap<String, Timestamp>,
     /// Queues that were deleted, by id, and when, until they are gone.
     deleted: HashMap<String, (QueueSettings, Timestamp)>,
@@ -76,10 +77,10 @@ impl Known {
         no_queue(&self.queue_arn(id), self.account_id())
     }
 
-    /// Returns the queue of the log that a queue hands out records with.
+    /// Returns the queue of the log that delivers a queue's records.
     pub(in crate::gateway) fn open_queue(&self, id: &str) -> Answered<Queue> {
         let mut queues = self.queues.lock();
-        // Asked while they are locked: a queue that has just been deleted must not come back.
+        // Read while the queues are locked: a queue that has just been deleted must not come back.
         let settings = self.settings();
         let settings = settings.queues.get(id).ok_or_else(|| self.no_queue(id))?;
         if let Some(open) = queues.open.get(id) {
@@ -91,7 +92,7 @@ impl Known {
     }
 
     fn queue_options(&self, id: &str, settings: &QueueSettings) -> QueueOptions {
-        // That of a reader, which does not keep the stream open for those who wait for records.
+        // Opened by a reader, so that callers that wait for records do not keep the stream open.
         StreamReader::queue(&self.stream, name_in_log(id))
             .max_receive_count(settings.receives_max)
             .start_at(settings.start.position())
@@ -101,7 +102,7 @@ impl Known {
     fn create_queue(&self, changing: &Changing<'_>, id: &str, settings: QueueSettings) -> Answered<()> {
         let queue = self.queue_options(id, &settings).open().map_err(|error| self.failed(&error))?;
         self.queues.lock().open.insert(id.to_owned(), queue);
-        // A crash before this leaves a queue of the log that the next start deletes.
+        // A crash before this leaves a queue in the log, which the next start deletes.
         let kept = changing.set(|all| drop(all.queues.insert(id.to_owned(), settings)));
         kept.inspect_err(|_| self.delete_in_log(id))
     }
@@ -143,7 +144,7 @@ impl Known {
             if status == Status::Deleting {
                 return Ok(());
             }
-            // Before the settings forget it, so that it is there all the time.
+            // Before the settings forget it, so that it is always visible.
             self.queues.lock().deleted.insert(id.to_owned(), (settings, changing.now));
             let kept = changing.set(|all| drop(all.queues.remove(id)));
             kept.inspect_err(|_| drop(self.queues.lock().deleted.remove(id)))?;
@@ -152,10 +153,10 @@ impl Known {
         })
     }
 
-    /// Deletes a queue of the log. Whoever waits for its records no longer does.
+    /// Deletes a queue of the log, and ends all waits for its records.
     fn delete_in_log(&self, id: &str) {
         let mut queues = self.queues.lock();
-        // An error of its journal means nothing any more.
+        // An error of its journal no longer matters.
         let _ = queues.open.remove(id).map(Queue::close);
         if let Err(error) = self.stream.delete_queue(&name_in_log(id)) {
             tracing::warn!(%error, stream = self.name, id, "a queue is deleted when the stream is next opened");
@@ -164,7 +165,7 @@ impl Known {
 
     /// Deletes the queues of the log whose creation or deletion was interrupted.
     pub(super) fn delete_unknown_queues(&self) {
-        // What cannot be read now is not used either, and is deleted another time.
+        // Queues that cannot be read now are not used either, and are deleted later.
         for name in self.stream.queues().unwrap_or_default() {
             if let Some(id) = name.strip_prefix(PREFIX)
                 && !self.settings().queues.contains_key(id)

@@ -1,4 +1,4 @@
-//! Looks at all open streams again and again, and keeps what it sees in their histories.
+//! Samples all open streams periodically, and adds the values to their histories.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Drop for Recorder {
 }
 
 impl Catalogue {
-    /// Looks at all streams that are open.
+    /// Samples all open streams.
     pub(in crate::gateway) fn record(&self) {
         let all: Vec<_> = self.known.read().values().cloned().collect();
         all.iter().for_each(|known| known.record());
@@ -70,7 +70,7 @@ impl Known {
         }
     }
 
-    /// Returns how far the consumers with subscriptions and the groups are behind. What cannot be read now is left out.
+    /// Returns how far the consumers with subscriptions and the groups are behind. Readers that cannot be read now are left out.
     fn readers_behind(&self) -> BTreeMap<Reader, Behind> {
         let mut behind = BTreeMap::new();
         for (consumer, millis) in self.pipes.behind() {

@@ -1,4 +1,4 @@
-//! What Kinesis knows of a stream and the log does not.
+//! The settings of a stream in Kinesis that the log lacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Position, Timestamp};
 
-/// The settings of a stream, which are kept as a property of it. What is missing has the value that Kinesis gives a new stream.
+/// The settings of a stream, which are stored as a property of it. Missing ones have Kinesis' values for a new stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::gateway) struct Settings {
@@ -21,12 +21,12 @@ pub(in crate::gateway) struct Settings {
     /// The policy of the stream.
     pub(in crate::gateway) policy: Option<String>,
     pub(in crate::gateway) is_deleting: bool,
-    /// When the number of shards was changed, in milliseconds. Those of the last day.
+    /// When the number of shards was changed in the last day, in milliseconds.
     pub(in crate::gateway) shard_count_changes: Vec<u64>,
     /// When the mode was changed, likewise.
     pub(in crate::gateway) mode_changes: Vec<u64>,
     pub(in crate::gateway) encryption_changes: Vec<u64>,
-    /// What is kept of consumers besides what the log has.
+    /// The settings of consumers, in addition to those in the log.
     pub(in crate::gateway) consumers: BTreeMap<String, ConsumerSettings>,
     /// The queues of the stream, by their ids.
     pub(in crate::gateway) queues: BTreeMap<String, QueueSettings>,
@@ -81,7 +81,7 @@ pub(in crate::gateway) struct ConsumerSettings {
     pub(in crate::gateway) policy: Option<String>,
 }
 
-/// What decides how many shards a stream has: its owner, or the load.
+/// How the number of shards of a stream is decided: by its owner, or by the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::gateway) enum Mode {
     #[default]

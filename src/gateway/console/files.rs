@@ -66,7 +66,7 @@ files! {
     "video.js"
 }
 
-/// Code of others that the page loads: hls.js 1.7.4, without what plays subtitles and encrypted media, with its license (Apache 2.0).
+/// Third-party code that the page loads: hls.js 1.7.4, without support for subtitles and encrypted media, with its license (Apache 2.0).
 #[cfg(feature = "video")]
 pub(super) const LIBRARIES: &[File] = &[
     File { name: "hls.light.min.mjs", text: include_str!("page/hls.light.min.mjs") },

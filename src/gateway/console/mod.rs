@@ -1,6 +1,6 @@
 //! The console: a page for people, whose files are part of the binary.
 //!
-//! The page is served to anybody. It calls the API as any client does, with the key of whoever looks at it.
+//! The page is served to anybody. It calls the API like any client, with the key of the user.
 
 mod files;
 
@@ -19,11 +19,11 @@ use super::http::{Answer, Body};
 use crate::Limits;
 use files::{FILES, File, LIBRARIES};
 
-/// The page loads its own scripts and styles, and talks to its own server. Nothing else, wherever it comes from.
+/// The page loads its own scripts and styles, and talks to its own server. Nothing else is allowed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       media-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-/// Returns a file of the page, or `None` if the path is that of no file.
+/// Returns a file of the page, or `None` if no file has this path.
 pub(super) fn file(path: &str, asked: &HeaderMap) -> Option<Answer> {
     let name = match path.strip_prefix("/console")? {
         "" | "/" => "index.html",
@@ -35,7 +35,7 @@ pub(super) fn file(path: &str, asked: &HeaderMap) -> Option<Answer> {
     let body = if is_known { Bytes::new() } else { Bytes::from_static(file.text.as_bytes()) };
     let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
     let mut answer = answer(status, file.content_type(), body);
-    // A browser asks each time whether it has the file, so that a page and its scripts are of one version.
+    // A browser revalidates the file each time, so that a page and its scripts have the same version.
     answer.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         answer.headers.insert(ETAG, tag);
@@ -43,7 +43,7 @@ pub(super) fn file(path: &str, asked: &HeaderMap) -> Option<Answer> {
     Some(answer)
 }
 
-/// Returns what the page has to know before anybody signs in.
+/// Returns the data that the page needs before sign-in.
 pub(super) fn server(region: &str, needs_key: bool, has_sql: bool, limits: Limits) -> Answer {
     let text = json!({
         "region": region,

@@ -1,4 +1,4 @@
-//! The page's files: their headers, and that nothing in them runs that the policy would refuse.
+//! Tests of the page's files: their headers, and that they contain nothing that the policy would refuse.
 
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -75,7 +75,7 @@ fn what_the_page_knows_first_is_no_secret() {
     assert_eq!(known["limits"]["writeBytes"], 1 << 20);
 }
 
-/// The policy refuses scripts and styles in the page itself, and this project refuses what would parse a record as HTML.
+/// The policy refuses scripts and styles in the page itself, and this project forbids code that would parse a record as HTML.
 #[test]
 fn nothing_in_the_page_is_refused_or_parses_what_it_shows() {
     for file in FILES {

@@ -1,4 +1,4 @@
-//! What a delivery stream is: its source and its destination, as requests define them and as the store keeps them.
+//! The definition of a delivery stream: its source and its destination, as in requests and in the store.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::gateway::fault::{Answered, Fault};
 /// The members of a destination, by the names that requests have for them.
 pub(in crate::gateway) type Members = Map<String, Json>;
 
-/// What is kept of a delivery stream, in the store, as a property of the stream behind it.
+/// The stored definition of a delivery stream, a property of the stream behind it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(in crate::gateway) struct Definition {
-    /// Raised by each change of the destination.
+    /// Incremented by each change of the destination.
     pub(in crate::gateway) version: u64,
-    /// Tells delivery streams of one name apart.
+    /// Distinguishes delivery streams of the same name.
     pub(in crate::gateway) id: String,
     pub(in crate::gateway) source: Source,
     pub(in crate::gateway) kind: Kind,
@@ -30,9 +30,9 @@ pub(in crate::gateway) struct Definition {
 /// Where the records come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::gateway) enum Source {
-    /// From those who put them.
+    /// Producers put them directly.
     DirectPut { throughput_hint: Option<u32> },
-    /// From a stream, as far as they were put since a time in milliseconds.
+    /// From a stream, beginning with records put at a time in milliseconds.
     Kinesis { stream: String, role: String, since: u64 },
 }
 
@@ -53,7 +53,7 @@ pub(in crate::gateway) struct Encryption {
     pub(in crate::gateway) changed: Option<u64>,
 }
 
-/// A key by its names, which mean nothing here: the keys are those of the store.
+/// A key by its names, which are only reported: the keys are those of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::gateway) struct Key {
     pub(in crate::gateway) kind: String,
@@ -69,11 +69,11 @@ pub(in crate::gateway) enum Kind {
     OpenSearch,
 }
 
-/// What the members of requests end with that have a destination.
+/// The suffix of the members of requests that contain a destination.
 const CONFIGURATION: &str = "DestinationConfiguration";
 const UPDATE: &str = "DestinationUpdate";
 
-/// What the names of these members begin with.
+/// The prefixes of these members.
 const KINDS: [(&str, Kind); 5] = [
     ("S3", Kind::S3),
     ("ExtendedS3", Kind::S3),
@@ -82,7 +82,7 @@ const KINDS: [(&str, Kind); 5] = [
     ("Amazonopensearchservice", Kind::OpenSearch),
 ];
 
-/// What the names of those begin with that this server does not have, and why.
+/// The prefixes of those that this server does not support, and why.
 const ABSENT: [(&str, &str); 5] = [
     ("Redshift", "Redshift loads from a bucket: deliver to S3, and let Redshift copy from there"),
     ("Elasticsearch", "use AmazonopensearchserviceDestinationConfiguration, whose protocol is the same"),
@@ -102,7 +102,7 @@ impl Kind {
         }
     }
 
-    /// Returns what is so if a request does not say.
+    /// Returns the default values of a request.
     fn defaults(self) -> Json {
         match self {
             Self::S3 => json!({"S3BackupMode": "Disabled"}),
@@ -139,7 +139,7 @@ pub(in crate::gateway) fn created(request: &mut Members) -> Answered<(Kind, Memb
     Ok((kind, members))
 }
 
-/// Returns a destination as a request changes it.
+/// Returns a destination after the changes of a request.
 pub(in crate::gateway) fn updated(definition: &Definition, request: &mut Members) -> Answered<Members> {
     let (kind, changes) = take_one(request, UPDATE)?;
     if kind != definition.kind {
@@ -149,7 +149,7 @@ pub(in crate::gateway) fn updated(definition: &Definition, request: &mut Members
     }
     let mut members = definition.destination.clone();
     for (name, value) in changes {
-        // What is below a bucket's update is replaced member by member as well.
+        // Nested bucket updates are also replaced member by member.
         match (name.as_str(), value) {
             ("S3Update", Json::Object(changes)) => extend(&mut members, "S3Configuration", changes),
             ("S3BackupUpdate", Json::Object(changes)) => {
@@ -188,7 +188,7 @@ fn take_one(request: &mut Members, end: &str) -> Answered<(Kind, Members)> {
     }
 }
 
-/// Adds what is so if a request does not say.
+/// Adds the default values of a request.
 fn fill(kind: Kind, members: &mut Members) -> Answered<()> {
     if kind == Kind::S3 {
         fill_bucket(
@@ -236,7 +236,7 @@ fn check_hints(members: &Members) -> Answered<()> {
     }
 }
 
-/// Returns whether a part of a destination is there and not switched off.
+/// Returns whether a part of a destination is present and enabled.
 fn is_on(members: &Members, name: &str) -> bool {
     members.get(name).is_some_and(|part| part["Enabled"] != Json::Bool(false))
 }

@@ -1,4 +1,4 @@
-//! What requests are told of a delivery stream.
+//! Descriptions of delivery streams.
 
 use serde_json::Value as Json;
 
@@ -10,10 +10,10 @@ use crate::gateway::wire::{Map, Value};
 /// The only destination of a delivery stream.
 pub(in crate::gateway) const DESTINATION_ID: &str = "destinationId-000000000001";
 
-/// What requests may know, and descriptions do not say.
+/// The members that requests may have, and descriptions leave out.
 const SECRETS: [&str; 2] = ["AccessKey", "HECToken"];
 
-/// The members of a bucket that is described for clients that do not know the extended ones.
+/// The members of a bucket's description for clients that do not know the extended ones.
 const PLAIN_MEMBERS: [&str; 8] = [
     "RoleARN",
     "BucketARN",
@@ -90,7 +90,7 @@ fn destination(definition: &Definition) -> Value<'static> {
     .with("S3DestinationDescription", plain)
 }
 
-/// Returns members as descriptions have them, without secrets.
+/// Returns members for a description, without secrets.
 fn to_map(members: Members) -> Value<'static> {
     let members = members.into_iter().filter(|(name, _)| !SECRETS.contains(&name.as_str()));
     let member = |(name, value): (String, Json)| {

@@ -1,4 +1,4 @@
-//! Where delivery streams may deliver to, as the operator of the gateway says.
+//! The destinations that the operator of the gateway allows for delivery streams.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -82,7 +82,7 @@ impl Buckets {
         Ok(Self(Root::Url { root, options, first }))
     }
 
-    /// Returns the bucket of a name that was checked.
+    /// Returns the bucket with a checked name.
     fn open(&self, bucket: &str) -> crate::Result<Arc<dyn Sink>> {
         match &self.0 {
             Root::Directory(path) => Ok(Arc::new(Directory::new(path.join(bucket)))),
@@ -135,7 +135,7 @@ pub(super) fn bucket(buckets: Option<&Buckets>, arn: &str) -> Answered<Arc<dyn S
 #[derive(Clone)]
 pub(in crate::gateway) struct Endpoint {
     origin: Origin,
-    /// What requests to a cluster have in the header `Authorization`. Never in `Debug`.
+    /// The header `Authorization` of requests to a cluster. Never in `Debug`.
     authorization: Option<String>,
 }
 
@@ -163,7 +163,7 @@ impl Origin {
             _ => return None,
         };
         let authority = uri.authority()?;
-        // A name and a password would be sent along, and only look like a host to people.
+        // A name and a password would be sent along, and can look like a host to people.
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return None;
         }
@@ -186,10 +186,10 @@ impl Endpoint {
     }
 }
 
-/// Returns what requests to a URL are authorized with. Fails unless the operator allows its server.
+/// Returns the authorization of requests to a URL. Fails unless the operator allows its server.
 pub(super) fn allowed<'a>(endpoints: &'a [Endpoint], url: &str) -> Answered<Option<&'a str>> {
     let found = Origin::of(url).and_then(|(origin, _)| endpoints.iter().find(|it| it.origin == origin));
-    // Which servers exist beside this one is nothing that a caller should find out by trying.
+    // A caller must not find out by trying which other servers exist.
     let endpoint = found.ok_or_else(|| {
         Fault::invalid(
             "This server may not send records to that URL: whoever runs it has to allow its scheme, host and port \

@@ -1,7 +1,7 @@
-//! Keeps what runs in line with what is defined: starts deliveries, ends them, starts them anew after changes, and deletes what is to go.
+//! Keeps running deliveries in line with their definitions: starts and ends them, restarts them after changes, and deletes delivery streams.
 //!
-//! One thread looks at all delivery streams. What may take long, because a destination may be slow, happens on a thread of its own, of which each
-//! delivery stream has one at most: so none holds up another.
+//! One thread checks all delivery streams. Slow steps, which may wait for a destination, run on a separate thread, at most one for each delivery
+//! stream: so none holds up another.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,10 +14,10 @@ use super::stream::{DeliveryStream, Runner};
 use super::{Registry, start};
 use crate::delivery::Delivery;
 
-/// How often the keeper looks, at least, and how often while something is under way.
+/// How often the keeper checks, at least, and how often while something is in progress.
 const ROUND: Duration = Duration::from_secs(1);
 const ROUND_BUSY: Duration = Duration::from_millis(20);
-/// After how long a delivery is started again that did not start: at first, and at most.
+/// After how long a failed start of a delivery is retried: at first, and at most.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(60);
 
@@ -40,17 +40,17 @@ struct State {
     has_news: bool,
     /// All deliveries are to end.
     is_ending: bool,
-    /// They have.
+    /// All deliveries have ended.
     is_ended: bool,
 }
 
-/// What is to be done with a delivery stream.
+/// The next step for a delivery stream.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Nothing,
-    /// Something is under way, or waits for its time.
+    /// Something is in progress, or waits for its time.
     Later,
-    /// To end what runs, and to start what is defined, if anything is to run.
+    /// To end the running delivery, and to start the defined one, if any is to run.
     Replace {
         starts: bool,
     },
@@ -67,12 +67,12 @@ impl Keeper {
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Has the thread look at once.
+    /// Makes the thread check immediately.
     pub(super) fn notify(&self) {
         self.shared.notify();
     }
 
-    /// Ends all deliveries. What takes longer than the time goes on for itself, and what it would deliver comes again after the next start.
+    /// Ends all deliveries. Deliveries that take longer continue in the background, and the next start repeats what they have not committed.
     pub(super) fn end(&self, timeout: Duration) {
         let mut state = self.shared.state.lock();
         state.is_ending = true;
@@ -134,10 +134,10 @@ impl Shared {
         }
     }
 
-    /// Ends what runs and starts what is defined, on a thread of its own.
+    /// Ends the running delivery and starts the defined one, on a separate thread.
     fn replace(self: &Arc<Self>, registry: &Arc<Registry>, stream: Arc<DeliveryStream>, starts: bool) {
         let mut runner = stream.runner.lock();
-        // If the thread does not start, it is dropped here, which takes as long as it takes.
+        // If the thread does not start, the delivery is dropped here, however long that takes.
         let old = runner.delivery.take();
         let (shared, registry, of) = (Arc::clone(self), Arc::clone(registry), Arc::clone(&stream));
         let work = move || {
@@ -179,12 +179,12 @@ fn put_off(runner: &mut Runner, stream: &DeliveryStream) {
     runner.retry_at = stream.clock().elapsed() + pause;
 }
 
-/// What decides what is to be done with a delivery stream.
+/// The state that decides the next step for a delivery stream.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     /// A thread ends the delivery or starts another one.
     is_busy: bool,
-    /// The version of the settings with which a delivery runs, or with which one ran until it ended by itself.
+    /// The version of the settings of the running delivery, or of one that has ended by itself.
     running: Option<u64>,
     is_over: bool,
     /// The version of the settings that is defined.
@@ -195,7 +195,7 @@ struct Seen {
     is_deleting: bool,
     is_to_go: bool,
     is_gone: bool,
-    /// What has failed waits.
+    /// A failed start waits for its retry.
     is_put_off: bool,
 }
 
@@ -206,7 +206,7 @@ impl Seen {
         if !runner.is_busy
             && let Some(thread) = runner.thread.take()
         {
-            // It is at its end, and has nothing more to do with the runner. A panic was printed.
+            // The thread is at its end, and no longer uses the runner. A panic was printed.
             let _ = thread.join();
         }
         Self {
@@ -253,7 +253,7 @@ mod tests {
             (runs, &Step::Nothing),
             (Seen { running: Some(2), ..new }, &start),
             (Seen { is_over: true, ..runs }, &start),
-            // What has failed waits, and then is tried again.
+            // A failed start waits, and is then retried.
             (Seen { is_put_off: true, ..new }, &Step::Nothing),
             (Seen { is_put_off: true, is_over: true, ..runs }, &Step::Nothing),
             // One thread at a time.

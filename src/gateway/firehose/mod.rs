@@ -36,23 +36,23 @@ use super::names::OWN_FILES;
 use crate::delivery::ParquetSchema;
 use crate::{Clock, DAY, Error, KeyHash, Retention, Stream, SystemClock};
 
-/// What the names of the streams begin with that delivery streams have in the store.
+/// The prefix of the names of delivery streams' streams in the store.
 const PREFIX: &str = "firehose-";
 /// The largest record, and room for its key.
 const RECORD_BYTES_MAX: u64 = 1_024_000 + 1_024;
-/// What the buffers of a delivery stream may take at least.
+/// The least memory for the buffers of a delivery stream.
 const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// How long the records of producers wait for their destination, as in Firehose.
 const RETENTION: Duration = DAY;
 
-/// What the operator says of delivery streams.
+/// The operator's settings for delivery streams.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub(super) buckets: Option<Buckets>,
     pub(super) endpoints: Vec<Endpoint>,
     /// How many delivery streams there may be.
     pub(super) streams_max: usize,
-    /// What the buffers of all of them may take in memory.
+    /// The memory for the buffers of all of them.
     pub(super) memory_bytes_max: usize,
     /// The schemas for format conversion, by database and table.
     #[cfg(feature = "parquet")]
@@ -74,8 +74,8 @@ impl Default for Rules {
 }
 
 impl Rules {
-    /// Returns what the buffers of one delivery stream may take. Each has its part for itself, so that one whose destination takes nothing
-    /// leaves the others theirs.
+    /// Returns the memory for the buffers of one delivery stream. Each has its own part, so that one with a stalled destination does not take that of
+    /// the others.
     fn memory_bytes_each(&self) -> usize {
         (self.memory_bytes_max / self.streams_max.max(1)).max(MEMORY_BYTES_MIN)
     }
@@ -114,7 +114,7 @@ impl Firehose {
         let mut registry =
             Registry { catalogue, rules, streams: Mutex::default(), creating: Mutex::default() };
         registry.open_all();
-        // Those that are there stay, and share the memory.
+        // Existing ones stay, and share the memory.
         registry.rules.streams_max = registry.rules.streams_max.max(registry.streams.lock().len());
         let registry = Arc::new(registry);
         Ok(Self { keeper: Keeper::start(Arc::clone(&registry))?, registry })
@@ -138,7 +138,7 @@ impl Firehose {
         created
     }
 
-    /// Changes the destination of a delivery stream: `change` returns the new definition's destination. Its delivery is started anew.
+    /// Changes the destination of a delivery stream: `change` returns the new definition's destination. Its delivery is restarted.
     pub(super) fn update(
         &self,
         stream: &DeliveryStream,
@@ -173,7 +173,7 @@ impl Registry {
         self.streams.lock().values().cloned().collect()
     }
 
-    /// Opens the delivery streams that are there. One that cannot be opened does not keep the others from it.
+    /// Opens the existing delivery streams. One that cannot be opened does not affect the others.
     fn open_all(&self) {
         for in_store in self.catalogue.own_names().unwrap_or_default() {
             let Some(name) = in_store.strip_prefix(&*name_in_store("")) else { continue };
@@ -189,7 +189,7 @@ impl Registry {
 
     /// Fails unless a definition can be delivered.
     fn check(&self, name: &str, arn: &str, definition: &Definition) -> Answered<()> {
-        // Nothing is sent, so no time is asked for.
+        // Nothing is sent, so the clock is not read.
         let clock = Arc::new(SystemClock) as Arc<dyn Clock>;
         let of = Surroundings { name, arn, rules: &self.rules, clock: &clock };
         settings::options(definition, &of).map(drop)
@@ -232,10 +232,10 @@ impl Registry {
         Ok(created)
     }
 
-    /// Deletes a delivery stream whose time has come. Returns whether it is gone.
+    /// Deletes a delivery stream whose deletion is due. Returns whether it is gone.
     fn finish_deleting(&self, stream: &Arc<DeliveryStream>) -> bool {
         start::forget(self, stream, &stream.definition());
-        // A crash before this deletes it after the next start.
+        // After a crash before this, the next start deletes it.
         match self.catalogue.store().delete(&name_in_store(&stream.name)) {
             Ok(()) | Err(Error::NotAStream(_)) => {
                 stream.is_gone.store(true, Ordering::Release);

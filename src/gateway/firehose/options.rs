@@ -1,4 +1,4 @@
-//! What the operator of a gateway says of delivery streams.
+//! The settings of a gateway for delivery streams.
 
 use super::{Buckets, Endpoint};
 #[cfg(feature = "parquet")]

@@ -113,7 +113,7 @@ fn decompress(options: DeliveryOptions, processor: &Processor) -> Answered<Deliv
     }
 }
 
-/// Takes the messages of CloudWatch Logs out of what it sends, if that is wanted.
+/// Extracts the messages from data of CloudWatch Logs, if requested.
 fn extract_messages(options: DeliveryOptions, processor: &Processor) -> Answered<DeliveryOptions> {
     processor.check(&["DataMessageExtraction"])?;
     match processor.get("DataMessageExtraction") {
@@ -135,7 +135,7 @@ fn sub_records(processor: &Processor) -> Answered<SubRecords> {
     }
 }
 
-/// Returns the bytes behind each record. Requests write a line feed as `\n`.
+/// Returns the bytes after each record. Requests write a line feed as `\n`.
 fn delimiter(processor: &Processor) -> Answered<String> {
     processor.check(&["Delimiter"])?;
     let Some(text) = processor.get("Delimiter") else { return Ok("\n".to_owned()) };

@@ -1,7 +1,7 @@
 //! The queries of dynamic partitioning: an object of jq whose members are the partition keys.
 
-/// Returns the name and the query of each partition key in a text such as `{country: .country, day: .time | strftime("%d")}`. The error is a
-/// sentence for the caller. What the queries themselves say is not checked here.
+/// Returns the name and the query of each partition key in a text such as `{country: .country, day: .time | strftime("%d")}`. The error is a sentence
+/// for the caller. The queries themselves are not checked here.
 pub(super) fn partition_keys(text: &str) -> Result<Vec<(String, String)>, String> {
     let inside = text.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     let inside = inside.ok_or("it is no object: {name: query, …}")?;
@@ -28,7 +28,7 @@ pub(super) fn partition_keys(text: &str) -> Result<Vec<(String, String)>, String
     Ok(keys)
 }
 
-/// Returns what stands between the places of a sign, outside of texts and brackets.
+/// Splits a text at a character, outside of quotes and brackets.
 fn split(text: &str, sign: char) -> Result<Vec<&str>, String> {
     let (mut depth, mut is_in_text, mut is_escaped, mut begin) = (0usize, false, false, 0);
     let mut parts = vec![];

@@ -1,4 +1,4 @@
-//! The settings of the delivery of a delivery stream, and what of Firehose this server does not have.
+//! The settings of the delivery of a delivery stream, and the features of Firehose that this server lacks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use crate::delivery::{CompressionFormat, DeliveryOptions, HttpEndpoint, OpenSear
 use crate::gateway::fault::{Answered, Fault};
 use crate::{Clock, Error};
 
-/// So many objects of one delivery stream are delivered at a time.
+/// How many objects of one delivery stream are delivered at the same time.
 const CONCURRENCY: usize = 2;
-/// The smallest buffer where partitions or columns make small objects of a large one.
+/// The smallest buffer if partitions or columnar formats turn a large buffer into small objects.
 const LARGE_MIB_MIN: usize = 64;
 
-/// A destination, or the bucket in one. What requests require is there.
+/// A destination, or the bucket in one. Members that requests require are present.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Destination {
@@ -134,7 +134,7 @@ fn parse(members: &Members) -> Answered<Destination> {
     })
 }
 
-/// Returns what a caller is told who asked for something that cannot be.
+/// Returns the error for a request with invalid settings.
 fn invalid(error: &Error) -> Fault {
     match error {
         Error::InvalidArgument(reason) => Fault::invalid(reason.to_string()),
@@ -201,7 +201,7 @@ fn is_on(part: Option<&Json>) -> bool {
     part.is_some_and(|part| part["Enabled"] != Json::Bool(false))
 }
 
-/// Returns the prefix of the error output. Without one of its own, it is in the place of the records.
+/// Returns the prefix of the error output. Without its own prefix, it uses that of the records.
 fn error_prefix(destination: &Destination) -> &str {
     let own = destination.error_output_prefix.as_deref().filter(|prefix| !prefix.is_empty());
     let of_records = destination.prefix.as_deref().filter(|prefix| !prefix.contains("!{"));
@@ -217,7 +217,7 @@ fn open_bucket(destination: &Destination, of: &Surroundings<'_>) -> Answered<Arc
     bucket(of.rules.buckets.as_ref(), destination.bucket_arn.as_deref().unwrap_or_default())
 }
 
-/// Has the records kept as they were put.
+/// Adds a backup of the unchanged records.
 fn back_up(
     options: DeliveryOptions,
     backup: &Destination,
@@ -237,7 +237,7 @@ fn check_uncompressed(bucket: &Destination) -> Answered<()> {
     }
 }
 
-/// Sets what all destinations have that are no buckets.
+/// Sets the options that all destinations other than buckets have.
 fn to_server(
     options: DeliveryOptions,
     destination: &Destination,

@@ -7,12 +7,12 @@ use super::stream::DeliveryStream;
 use crate::delivery::Delivery;
 use crate::{Position, Stream, StreamReader, Timestamp};
 
-/// What the names begin with of the consumer groups that delivery streams have in their sources. The rest is the name and the id of the delivery stream.
+/// The prefix of the names of delivery streams' consumer groups in their sources. The name and the id of the delivery stream follow.
 const GROUP: &str = "firehose-";
-/// The group in a stream of the delivery stream's own.
+/// The group in the delivery stream's own stream.
 const OWN_GROUP: &str = "firehose";
 
-/// Starts it. The error is for the operator.
+/// Starts the delivery. The error is for the operator.
 pub(super) fn delivery(
     registry: &Registry,
     stream: &DeliveryStream,
@@ -27,12 +27,12 @@ pub(super) fn delivery(
         }
         Source::Kinesis { since, .. } => {
             let source = source(registry, definition).ok_or("its source cannot be read")?;
-            // A time, and not the latest record: after a crash that would be another one.
+            // A time, and not the latest record, which would be another one after a crash.
             let since = Position::AtTimestamp(Timestamp::from_millis(*since));
             (StreamReader::clone(&source), group_name(stream, definition), since)
         }
     };
-    // That of a reader, which does not keep the stream open.
+    // Opened by a reader, which does not keep the stream open.
     let group = source.group(group);
     options.of(group, &source).starting_position(position).start().map_err(|error| error.to_string())
 }
@@ -47,7 +47,7 @@ fn source(registry: &Registry, definition: &Definition) -> Option<Stream> {
     Some(registry.catalogue.stream(stream).ok()?.stream.clone())
 }
 
-/// Forgets how far a delivery stream has read its source.
+/// Deletes the position of a delivery stream in its source.
 pub(super) fn forget(registry: &Registry, stream: &DeliveryStream, definition: &Definition) {
     let Some(source) = source(registry, definition) else { return };
     let group = group_name(stream, definition);

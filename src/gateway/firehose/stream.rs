@@ -27,7 +27,7 @@ pub(in crate::gateway) struct DeliveryStream {
     pub(in crate::gateway) stream: Stream,
     pub(in crate::gateway) created_at: Timestamp,
     pub(super) behaviour: Arc<Behaviour>,
-    /// Replaced as a whole, so that nobody who reads it holds up a change.
+    /// Replaced as a whole, so that readers do not hold up a change.
     definition: RwLock<Arc<Definition>>,
     /// Locked while the definition changes.
     changes: Mutex<()>,
@@ -49,7 +49,7 @@ pub(super) struct Runner {
     /// A thread ends the delivery or starts another one.
     pub(super) is_busy: bool,
     pub(super) thread: Option<JoinHandle<()>>,
-    /// How often it did not start, since it last did.
+    /// How often in a row it failed to start.
     pub(super) failures: u32,
     /// Not to be started before.
     pub(super) retry_at: Duration,
@@ -71,7 +71,7 @@ impl DeliveryStream {
             Error::InvalidArgument(reason.into())
         })?;
         if definition.encryption.key.is_some() {
-            // A crash may have left it plain.
+            // A crash may have left it unencrypted.
             stream.set_encrypted(true)?;
         }
         Ok(Some(Self {
@@ -98,12 +98,12 @@ impl DeliveryStream {
         self.stream.clock()
     }
 
-    /// Returns the definition as it is now.
+    /// Returns the current definition.
     pub(in crate::gateway) fn definition(&self) -> Arc<Definition> {
         Arc::clone(&self.definition.read())
     }
 
-    /// Returns whether what began at a time is still shown.
+    /// Returns whether a change that began at a time is still shown.
     pub(in crate::gateway) fn is_shown(&self, began: Timestamp) -> bool {
         let now = self.now();
         began <= now && now < began + self.behaviour.delay
@@ -119,7 +119,7 @@ impl DeliveryStream {
         }
     }
 
-    /// Returns whether the time has come at which nothing of it is left.
+    /// Returns whether it is time to delete everything of it.
     pub(super) fn is_to_go(&self) -> bool {
         let deleted_at = Timestamp::from_millis(self.deleted_at.load(Ordering::Relaxed));
         self.definition().is_deleting && !self.is_shown(deleted_at)
@@ -171,7 +171,7 @@ impl DeliveryStream {
         self.change_and(change, || Ok(()))
     }
 
-    /// Does the same, and then something else before anybody changes it again.
+    /// Does the same, and then calls another function before anybody can change the definition again.
     pub(in crate::gateway) fn change_and(
         &self,
         change: impl FnOnce(&mut Definition) -> Answered<()>,
@@ -186,7 +186,7 @@ impl DeliveryStream {
         then()
     }
 
-    /// Marks it as deleted, unless it is being created. To do that again changes nothing.
+    /// Marks it as deleted, unless it is being created. Repeating this changes nothing.
     pub(super) fn begin_deleting(&self) -> Answered<()> {
         self.change(|definition| {
             if self.status() == Status::Creating {

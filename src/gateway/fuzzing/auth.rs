@@ -1,4 +1,4 @@
-//! Signatures and policies, of any bytes.
+//! Signatures and policies from arbitrary bytes.
 
 use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
@@ -19,7 +19,7 @@ const KEYS: &str = r#"{"keys": [
     {"access_key_id": "AKIDTOKEN", "secret_access_key": "another/secret+with=signs", "session_token": "IQoJb3JpZ2luX2VjE/A+b==", "user": "bob"}
 ]}"#;
 
-/// Reads a request as HTTP/1.1 writes it, but for the version, with bare line feeds, and checks its signature. No fuzzer guesses one, so a
+/// Reads a request in the form of HTTP/1.1, except for the version, with bare line feeds, and checks its signature. No fuzzer guesses one, so a
 /// request that is taken is that of a seed: its body is signed, and counts.
 pub fn signature(bytes: &[u8]) {
     let Some(request) = parse_request(bytes) else { return };

@@ -1,4 +1,4 @@
-//! Bodies of requests, of any bytes.
+//! Bodies of requests from arbitrary bytes.
 
 use crate::gateway::model::{self, Profile};
 use crate::gateway::operations;

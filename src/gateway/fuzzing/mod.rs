@@ -1,4 +1,4 @@
-//! Access to the private parts of the gateway for the fuzz targets, compiled for nothing else.
+//! Access to the private parts of the gateway for the fuzz targets, compiled only for them.
 
 mod auth;
 mod body;

@@ -29,7 +29,7 @@ use crate::{Clock, DAY, Limits, MINUTE, ManualClock, Store, StreamOptions, Times
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 /// The streams that each input finds.
 const STREAMS: [(&str, u32); 2] = [("a", 1), ("b", 3)];
-/// An input has at most so many lines.
+/// The most lines of an input.
 const LINES_MAX: usize = 64;
 /// The greatest number of shards, so that a run does not fill the disk.
 const SHARDS_MAX: usize = 24;
@@ -39,7 +39,7 @@ pub struct Requests {
     front: Arc<Front>,
     clock: Arc<ManualClock>,
     runtime: tokio::runtime::Runtime,
-    /// What stands for `$` and this letter in a request: what the last answer with such a member had in it.
+    /// The value that replaces `$` and this letter in a request: that of this member in the last answer that had it.
     last: BTreeMap<char, String>,
     /// The last number of each shard of each stream.
     numbers: BTreeMap<(String, String), String>,

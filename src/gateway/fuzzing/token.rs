@@ -1,4 +1,4 @@
-//! Tokens, of any text.
+//! Tokens from arbitrary text.
 
 use crate::Timestamp;
 use crate::gateway::token::{LIFE_MS, Place, Purpose, Sealer};

@@ -1,4 +1,4 @@
-//! When a connection may be closed because its client does nothing.
+//! Decides when a connection may be closed because its client is idle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -43,8 +43,7 @@ impl Activity {
         Arc::new(Self { header_time, idle_time, state: Mutex::new(state) })
     }
 
-    /// The client speaks HTTP/2, where bytes may arrive that belong to no request, and where a ping finds out a client that stops in the
-    /// middle of a frame.
+    /// The client speaks HTTP/2, where bytes may arrive that belong to no request, and where a ping detects a client that stops within a frame.
     pub(super) fn set_http2(&self) {
         self.state.lock().is_http2 = true;
     }
@@ -78,7 +77,7 @@ impl Activity {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return;
             }
-            // No later deadline can come before `look_again`: headers that begin after now have all of their time.
+            // No later deadline can come before `look_again`: headers that begin later have their full time.
             let look_again = now + self.header_time.min(self.idle_time);
             sleep_until(deadline.map_or(look_again, |deadline| deadline.min(look_again))).await;
         }

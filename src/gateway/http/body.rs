@@ -1,4 +1,4 @@
-//! The body of an answer on its way to the client, and the end of one that the client does not take.
+//! The body of an answer on its way to the client, and the abort of one that the client does not take.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,7 +18,7 @@ use super::memory::Reserved;
 use super::message::Body;
 use super::settings::Settings;
 
-/// A body is handed to the connection in pieces of at most this size, so that one which the client does not take is noticed early.
+/// A body is passed to the connection in pieces of at most this size, so that a stalled client is detected early.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 
 tokio::task_local! {
@@ -31,7 +31,7 @@ tokio::task_local! {
 struct Progress(Mutex<Option<Instant>>);
 
 impl Progress {
-    /// Waits until the client has not taken a piece in time. Looks at least once in each `stall_time`.
+    /// Waits until the client fails to take a piece in time. Checks at least once in each `stall_time`.
     async fn has_stalled(&self, stall_time: Duration) {
         loop {
             let deadline = *self.0.lock();
@@ -44,8 +44,8 @@ impl Progress {
     }
 }
 
-/// Runs the streams of an HTTP/2 connection, each as a task, and resets those whose client takes nothing. A socket that is full says
-/// nothing about such a client: flow control holds up each stream by itself.
+/// Runs the streams of an HTTP/2 connection, each as a task, and resets those whose client takes nothing. A full socket does not show such a client:
+/// flow control blocks each stream separately.
 #[derive(Debug, Clone)]
 pub(super) struct StreamTasks {
     /// The shortest time in which a piece must be taken.
@@ -58,7 +58,7 @@ impl<F: Future + Send + 'static> Executor<F> for StreamTasks {
         let progress = Arc::<Progress>::default();
         tokio::spawn(async move {
             tokio::select! {
-                // Most streams are done at once, and need no timer.
+                // Most streams finish immediately, and need no timer.
                 biased;
                 _ = PROGRESS.scope(progress.clone(), stream) => {}
                 () = progress.has_stalled(stall_time) => {
@@ -75,7 +75,7 @@ pub(super) struct AnswerBody {
     body: Body,
     stall_time: Duration,
     progress: Option<Arc<Progress>>,
-    /// What the body takes of the memory of all bodies.
+    /// The part of the memory of all bodies that this body uses.
     _reserved: Reserved,
     _open: OpenRequest,
 }

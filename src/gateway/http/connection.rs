@@ -24,10 +24,10 @@ use super::preface;
 use super::socket::Socket;
 use super::tls::{Certificates, HTTP2_NAME};
 
-/// What a connection keeps of what it has read, and of what it has to write, besides the bodies themselves.
+/// The buffer of a connection for reading, and for writing, besides the bodies themselves.
 const BUFFER_BYTES: usize = 128 << 10;
 
-/// What an HTTP/2 client may send before the server has looked at it, for a request and for the connection.
+/// How much an HTTP/2 client may send before the server has processed it, for a request and for the connection.
 const WINDOW_BYTES: u32 = 1 << 20;
 
 /// How long an idle HTTP/2 client has to acknowledge that the connection ends.
@@ -48,7 +48,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Begins TLS, if it is on, and serves what is inside.
+/// Performs the TLS handshake, if TLS is on, and serves the connection.
 async fn shake_hands(
     tcp: TcpStream,
     address: SocketAddr,
@@ -96,7 +96,7 @@ async fn is_set(mut closing: watch::Receiver<bool>) {
     }
 }
 
-/// Serves a connection above TLS. `agreed` is whether TLS agreed on HTTP/2, if it agreed on anything.
+/// Serves a connection above TLS. `agreed` is whether TLS negotiated HTTP/2, if it negotiated a protocol.
 async fn serve_http<S>(
     socket: S,
     peer: Arc<Peer>,
@@ -140,7 +140,7 @@ where
             .header_read_timeout(None)
             .max_header_size(settings.header_bytes_max)
             .max_buf_size(BUFFER_BYTES.max(settings.header_bytes_max));
-        // hyper reads 100 without an allocation for each request. `exchange` refuses what is over a smaller bound.
+        // hyper reads 100 without an allocation for each request. `exchange` enforces a smaller bound.
         if settings.header_count_max > 100 {
             builder.max_headers(settings.header_count_max);
         }

@@ -1,4 +1,4 @@
-//! What a server counts.
+//! The counts of a server.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -19,7 +19,7 @@ pub(in crate::gateway) struct Counts {
 pub(in crate::gateway) struct CountsNow {
     /// Connections accepted since the start, with those refused.
     pub(in crate::gateway) accepted: u64,
-    /// Connections closed at once because too many were open.
+    /// Connections closed immediately because too many were open.
     pub(in crate::gateway) refused: u64,
     /// Connections that are open.
     pub(in crate::gateway) open: u64,
@@ -34,7 +34,7 @@ pub(in crate::gateway) struct CountsNow {
 }
 
 impl Counts {
-    /// Returns the counts as they are now. They are read one after the other.
+    /// Returns the current counts. They are read one after the other.
     pub(in crate::gateway) fn now(&self) -> CountsNow {
         CountsNow {
             accepted: self.accepted.load(Relaxed),

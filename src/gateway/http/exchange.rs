@@ -22,24 +22,24 @@ use super::memory::{Memory, Reserved};
 use super::message::{Answer, Answering, Body, Piece, Pieces, Request, Service};
 use super::settings::Settings;
 
-/// So many parts of a body that is handed over as it comes may lie between the client and the service.
+/// How many parts of a streamed body may be queued between the client and the service.
 const PIECES_AHEAD: usize = 4;
 
-/// After so long without data, the service is told that there is none.
+/// After this long without data, the service is notified that there is none.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// What all connections of a server share.
+/// The state that all connections of a server share.
 pub(super) struct Shared {
     pub(super) service: Arc<dyn Service>,
     pub(super) settings: Settings,
     pub(super) counts: Arc<Counts>,
     pub(super) memory: Arc<Memory>,
-    /// A permit for each thread that gives answers that take time. Requests wait here, where a client that goes away takes its request
-    /// along, and not in the runtime's queue, which has no end.
+    /// A permit for each thread that gives answers that take time. Requests wait here, where the request of a client that leaves is dropped, and not
+    /// in the runtime's unbounded queue.
     pub(super) threads: Arc<Semaphore>,
 }
 
-/// What the exchanges of a connection share.
+/// The state that the exchanges of a connection share.
 pub(super) struct Peer {
     pub(super) shared: Arc<Shared>,
     pub(super) activity: Arc<Activity>,
@@ -67,7 +67,7 @@ pub(super) async fn exchange(
     let open = OpenRequest::new(&peer.activity, &peer.shared.counts, is_http2);
     let mut reserved = peer.shared.memory.reserve_nothing();
     let answer = match answer(&peer, request).await {
-        // A client may take its time to take a large answer, or ask for many of them.
+        // A client may read a large answer slowly, or request many of them.
         Ok(answer) if !reserved.grow(answer.large_bytes()) => Err(Refusal::NoMemory),
         answer => answer,
     };
@@ -108,12 +108,12 @@ async fn answer(peer: &Peer, request: hyper::Request<Incoming>) -> Result<Answer
     serve(&peer.shared, request, None, reserved).await
 }
 
-/// Hands over a body as it comes, until it ends, its client breaks off or is silent for too long, or nobody takes it any more.
+/// Passes on a body as it arrives, until it ends, the client aborts or is silent for too long, or the service no longer takes it.
 async fn hand_over(mut body: Incoming, pause_time: Duration, to: mpsc::Sender<Piece>) {
     let mut silent_since = Instant::now();
     loop {
         let next = tokio::select! {
-            // The client has nothing more to say to a service that has gone.
+            // The service is gone and takes no more of the body.
             () = to.closed() => return,
             next = timeout(SILENCE, next_part(&mut body, pause_time)) => next,
         };
@@ -139,7 +139,7 @@ async fn next_part(body: &mut Incoming, pause_time: Duration) -> Result<Option<B
         let next = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
         match timeout(pause_time, next).await.map_err(|_| Refusal::TooSlow)? {
             None => return Ok(None),
-            // The trailers of a body say nothing that the service wants to know.
+            // The service does not need the trailers of a body.
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(part) => return Ok(Some(part)),
                 Err(_) => continue,
@@ -171,11 +171,11 @@ async fn collect(
         if !reserved.grow(first.len()) {
             return Err(Refusal::NoMemory);
         }
-        // Sees the end of the body, so that the connection can go on.
+        // Reads the end of the body, so that the connection can be reused.
         next_part(&mut body, settings.body_pause_time).await?;
         return Ok(first);
     }
-    // The parts are copied together. A part that is kept would keep the buffer of the connection that it is in, even if it is one byte.
+    // The parts are copied together. A single kept byte would keep the whole buffer of the connection that it is in.
     let mut whole = BytesMut::new();
     let mut part = first;
     loop {
@@ -203,8 +203,8 @@ async fn collect(
     }
 }
 
-/// Reads the rest of a body that is refused, up to `bytes_max`: many clients look for an answer only after they have sent everything,
-/// and would see a broken connection instead.
+/// Reads the rest of a body that is refused, up to `bytes_max`: many clients read an answer only after they have sent everything, and would get a
+/// broken connection instead.
 async fn discard(mut body: Incoming, settings: &Settings, bytes_max: usize) -> Result<(), Refusal> {
     let mut left = bytes_max;
     while let Some(part) = next_part(&mut body, settings.body_pause_time).await? {
@@ -216,7 +216,7 @@ async fn discard(mut body: Incoming, settings: &Settings, bytes_max: usize) -> R
     Ok(())
 }
 
-/// Calls the service, where the time that it takes does no harm. `reserved` is what the body takes.
+/// Calls the service on a suitable thread for the time that it takes. `reserved` is the memory of the body.
 async fn serve(
     shared: &Shared,
     request: Request,
@@ -255,7 +255,7 @@ async fn serve(
         None => None,
     };
     answer.ok_or_else(|| {
-        // What the panic said may hold what the client sent.
+        // The panic message may contain data of the client.
         tracing::error!(%peer, "a request made the service panic, and was answered with InternalFailure");
         Refusal::Panicked
     })
@@ -285,7 +285,7 @@ impl Refusal {
         }
         match self {
             Self::NoMemory => set(RETRY_AFTER, "1"),
-            // What follows on the connection is not a request.
+            // The following bytes on the connection are not a request.
             Self::TooSlow | Self::Malformed | Self::Connect if !is_http2 => set(CONNECTION, "close"),
             _ => {}
         }

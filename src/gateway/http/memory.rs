@@ -9,7 +9,7 @@ pub(super) struct Memory {
     left: AtomicUsize,
 }
 
-/// Bytes that a request has taken. They are given back on drop.
+/// Bytes that a request has taken. They are released on drop.
 #[derive(Debug)]
 pub(super) struct Reserved {
     memory: Arc<Memory>,

@@ -1,4 +1,4 @@
-//! What the server hands to the service and gets back from it.
+//! The messages between the server and the service.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ pub(in crate::gateway) struct Request {
     pub(in crate::gateway) is_tls: bool,
 }
 
-/// The answer to a request. The server adds `Content-Length` or what takes its place.
+/// The answer to a request. The server adds `Content-Length` or its replacement.
 #[derive(Debug)]
 pub(in crate::gateway) struct Answer {
     pub(in crate::gateway) status: StatusCode,
@@ -31,7 +31,7 @@ pub(in crate::gateway) struct Answer {
 }
 
 impl Answer {
-    /// Returns the size of the body, or 0 if it is small. What a put is answered with must not be refused for lack of memory.
+    /// Returns the size of the body, or 0 if it is small. The answer to a put must not be refused for lack of memory.
     pub(super) fn large_bytes(&self) -> usize {
         match &self.body {
             Body::Whole(bytes) if bytes.len() > LARGE_BYTES => bytes.len(),
@@ -55,7 +55,7 @@ pub(in crate::gateway) enum Answering {
     Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
 }
 
-/// A part of the body of a request that is handed over as it comes. Without an [`End`](Self::End), the client broke off.
+/// A part of a streamed request body. Without an [`End`](Self::End), the client aborted.
 #[derive(Debug)]
 #[cfg_attr(not(any(test, feature = "video")), expect(dead_code, reason = "only video comes in pieces"))]
 pub(in crate::gateway) enum Piece {
@@ -68,7 +68,7 @@ pub(in crate::gateway) enum Piece {
 /// The body of a request as it comes. A service that is slow to take it holds up the client.
 pub(in crate::gateway) type Pieces = mpsc::Receiver<Piece>;
 
-/// What answers the requests of all connections. It is called inside of the runtime.
+/// Answers the requests of all connections. It is called inside the runtime.
 pub(in crate::gateway) trait Service: Send + Sync + 'static {
     /// Returns whether answering takes at most a few milliseconds and waits for nothing, so that it may run on a thread of the runtime.
     fn is_quick(&self, request: &Request) -> bool;

@@ -1,4 +1,4 @@
-//! Which version of HTTP a client speaks, told from its first bytes.
+//! Detects from its first bytes which version of HTTP a client speaks.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// What a client that speaks HTTP/2 sends first.
+/// The first bytes of an HTTP/2 client.
 const HTTP2: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A socket whose first bytes have been read already.
+/// A socket whose first bytes have already been read.
 pub(super) struct Unread<S> {
     socket: S,
     first: [u8; HTTP2.len()],
@@ -17,8 +17,8 @@ pub(super) struct Unread<S> {
     unread: std::ops::Range<usize>,
 }
 
-/// Reads until it is clear whether the client speaks HTTP/2. Returns that and the socket with all its bytes. Waits for as long as the
-/// client likes, so the caller sets a time limit.
+/// Reads until it is clear whether the client speaks HTTP/2. Returns that and the socket with all its bytes. It has no timeout, so the caller must
+/// set one.
 pub(super) async fn is_http2<S: AsyncRead + Unpin>(mut socket: S) -> io::Result<(bool, Unread<S>)> {
     let mut first = [0; HTTP2.len()];
     let mut read = 0;

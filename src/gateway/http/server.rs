@@ -27,12 +27,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(in crate::gateway) struct Server;
 
-/// A server that runs, on threads of its own. It ends when this is dropped, and then breaks off what it has not answered.
+/// A server that runs on its own threads. Dropping it ends the server and aborts unanswered requests.
 pub(in crate::gateway) struct Running {
     runtime: Option<Runtime>,
     address: SocketAddr,
     closing: watch::Sender<bool>,
-    /// Ends when no connection holds its other half any more.
+    /// Ends when no connection holds its other half.
     connections: Mutex<mpsc::Receiver<()>>,
 }
 
@@ -129,8 +129,8 @@ impl Running {
         self.address
     }
 
-    /// Accepts no more connections, lets the requests that are open end within `grace`, and breaks off the others. Blocks the calling
-    /// thread until then. Returns whether all requests ended. If not, calls of the service may still run in their threads.
+    /// Accepts no more connections, lets open requests finish within `grace`, and aborts the others. Blocks the calling thread until then. Returns
+    /// whether all requests ended. If not, calls of the service may still run in their threads.
     pub(in crate::gateway) fn close(self, grace: Duration) -> bool {
         self.closing.send_replace(true);
         // Nothing is ever sent: the channel ends with the last connection.
@@ -141,7 +141,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Waits for nothing, and is allowed within another runtime.
+            // Does not wait, and is allowed within another runtime.
             runtime.shutdown_background();
         }
     }

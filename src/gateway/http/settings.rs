@@ -1,4 +1,4 @@
-//! What a server allows its clients, and how long it waits for them.
+//! The limits and timeouts of a server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,12 +17,11 @@ pub(in crate::gateway) struct Settings {
     pub(in crate::gateway) threads: usize,
     /// Threads that give answers that take time. Requests beyond that wait. Default: 64.
     pub(in crate::gateway) blocking_threads: usize,
-    /// Open connections. The server accepts any more and closes them at once, so that their clients fail instead of hanging.
-    /// Default: 10,000.
+    /// Open connections. The server accepts further ones and closes them immediately, so that their clients fail instead of hanging. Default: 10,000.
     pub(in crate::gateway) connections_max: usize,
     /// Requests that an HTTP/2 connection may have open at the same time. Default: 128.
     pub(in crate::gateway) streams_max: u32,
-    /// Requests that an HTTP/2 client may reset before the server has looked at them. Beyond that, the connection ends. Default: 20.
+    /// Requests that an HTTP/2 client may reset before the server has processed them. Beyond that, the connection ends. Default: 20.
     pub(in crate::gateway) early_resets_max: usize,
     /// Requests of an HTTP/2 connection that the server may reset because of errors of the client. Beyond that, the connection ends.
     /// Default: 256.
@@ -52,12 +51,12 @@ pub(in crate::gateway) struct Settings {
     pub(in crate::gateway) ping_interval: Duration,
     /// How long the server waits for the answer to a ping before it ends the connection. Default: 15 seconds.
     pub(in crate::gateway) ping_time: Duration,
-    /// In this time a client must take 64 KiB of what is ready for it, or all of it. Otherwise the connection ends; or, if HTTP/2 flow
-    /// control holds up a single answer, that answer. An answer itself may take as long as it wants. Default: 30 seconds.
+    /// Within this time, a client must take 64 KiB of the data that is ready for it, or all of it. Otherwise the connection ends, or only the answer
+    /// if HTTP/2 flow control blocks a single one. The total time of an answer is unlimited. Default: 30 seconds.
     pub(in crate::gateway) stall_time: Duration,
-    /// The same for answers in pieces, and for connections that have any. A client that handles each piece before it takes the next is
-    /// honest, and holds up nothing but the sender of the pieces, who should have a time limit, too. Default: 6 minutes, which is longer
-    /// than Kinesis lets a subscription live.
+    /// The same for answers in pieces, and for connections that have any. A client that handles each piece before it takes the next is legitimate,
+    /// and holds up only the sender of the pieces, which should have a time limit, too. Default: 6 minutes, which is longer than Kinesis lets a
+    /// subscription live.
     pub(in crate::gateway) pieces_stall_time: Duration,
     /// Where the certificate and the key for TLS come from. Default: none, and no TLS.
     pub(in crate::gateway) certificates: Option<Arc<dyn CertificateSource>>,
@@ -96,15 +95,14 @@ impl Default for Settings {
     }
 }
 
-/// The longest and the shortest time. A longer one could not be added to the time of day, and without any time a server would do nothing
-/// but look at its clock.
+/// The longest and the shortest time. A longer one could overflow when added to the current time, and with none, a server would only poll its clock.
 const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 const TIME_MIN: Duration = Duration::from_millis(1);
 
 /// The most threads of a kind.
 const THREADS_MAX: usize = 10_000;
 
-/// The most that headers may have. The parser makes room for all headers at once.
+/// The most that headers may have. The parser allocates room for all headers in advance.
 const HEADER_BYTES_MAX: usize = 16 << 20;
 const HEADER_COUNT_MAX: usize = 10_000;
 

@@ -25,7 +25,7 @@ pub(super) struct Socket {
     activity: Arc<Activity>,
     stall_time: Duration,
     pieces_stall_time: Duration,
-    /// Runs while the system takes no more, until the client has taken what makes room again.
+    /// Runs while the system's buffer is full, until the client has read enough to make room.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
@@ -37,8 +37,8 @@ impl Socket {
         settings: &Settings,
     ) -> io::Result<Self> {
         tcp.set_nodelay(true)?;
-        // The system takes more as soon as the client has taken `PIECE_BYTES`. By default it keeps megabytes, and then waits until a third
-        // of that is gone.
+        // The system takes more as soon as the client has taken `PIECE_BYTES`. By default, it buffers megabytes, and then waits until a third of them
+        // is gone.
         SockRef::from(&tcp).set_tcp_notsent_lowat(2 * PIECE_BYTES as u32)?;
         let &Settings { stall_time, pieces_stall_time, .. } = settings;
         Ok(Self { tcp, counts, activity, stall_time, pieces_stall_time, stall: None })

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::{self, ServerConfig};
 use zeroize::Zeroizing;
 
-/// How TLS calls HTTP/2 and HTTP/1.1.
+/// The names of HTTP/2 and HTTP/1.1 in TLS.
 pub(super) const HTTP2_NAME: &[u8] = b"h2";
 const HTTP1_NAME: &[u8] = b"http/1.1";
 
@@ -31,7 +31,7 @@ impl fmt::Debug for Certificate {
 
 /// Where a server's certificate comes from.
 pub(in crate::gateway) trait CertificateSource: Send + Sync + 'static {
-    /// Returns the certificate as it is now. Is called every few seconds, on a thread that may wait.
+    /// Returns the current certificate. It is called every few seconds, on a thread that may block.
     fn read(&self) -> io::Result<Certificate>;
 }
 
@@ -53,7 +53,7 @@ impl Certificates {
         self.config.load_full()
     }
 
-    /// Asks for the certificate at each interval, and uses it from then on if it is another one and is usable.
+    /// Rereads the certificate at each interval, and uses it from then on if it has changed and is usable.
     pub(super) async fn follow(self: Arc<Self>, mut last: Certificate, interval: Duration) {
         let mut last_failure = None;
         loop {

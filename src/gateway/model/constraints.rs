@@ -26,7 +26,7 @@ pub(super) fn check(given: &Map<'_>, members: &'static [Member], profile: Profil
 
 struct Checker {
     profile: Profile,
-    /// Where the checker is, with a dot at the end.
+    /// The current path, with a dot at the end.
     path: String,
     entries: Vec<String>,
 }

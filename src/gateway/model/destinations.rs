@@ -4,7 +4,7 @@ use super::pattern::Pattern;
 use super::shape::{Bounds, Member, Shape};
 use super::shapes::{BOOLEAN, one_of, optional, required, text};
 
-/// What this server refuses to have, whatever is in it.
+/// A member that this server refuses, whatever its contents.
 pub(super) const ABSENT: Shape = Shape::Structure(&[]);
 
 const ROLE_SHAPE: Shape = text(1, 512, Some(Pattern::AnyRoleArn));
@@ -47,7 +47,7 @@ const ENCRYPTION: Member = optional(
     ]),
 );
 
-/// What all destinations in buckets have, with the first two members required or not.
+/// The members of all bucket destinations, with the first two required or not.
 macro_rules! bucket_members {
     ($role:expr, $bucket:expr $(, $more:expr)* $(,)?) => {
         &[

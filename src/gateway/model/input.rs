@@ -1,4 +1,4 @@
-//! A checked request: its members by name, as the types that the checks have proved.
+//! A checked request: its members by name, with their verified types.
 
 use crate::Timestamp;
 use crate::gateway::wire::{Map, Value};

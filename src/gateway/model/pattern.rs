@@ -1,4 +1,4 @@
-//! The patterns of texts, each matched by hand, so that no text can make it slow.
+//! The patterns of texts, each matched by hand-written code, so that no text can make matching slow.
 
 /// A pattern, as the service model has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +176,7 @@ impl Pattern {
                     && name.starts_with(|first: char| first.is_ascii_lowercase())
                     && consists_of_low(name, b"-")
             }),
-            // Where the operator has allowed a server without TLS, it is there.
+            // Without TLS, if the operator has allowed such a server.
             Self::ClusterAddress => is_web(text, ":"),
             Self::WebAddress => is_web(text, "://"),
             Self::DestinationId => consists_of(text, b"-"),
@@ -260,7 +260,7 @@ fn consists_of(text: &str, signs: &[u8]) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || signs.contains(&byte))
 }
 
-/// The same with small letters.
+/// The same with lowercase letters.
 fn consists_of_low(text: &str, signs: &[u8]) -> bool {
     consists_of(text, signs) && !text.bytes().any(|byte| byte.is_ascii_uppercase())
 }
@@ -309,7 +309,7 @@ fn is_number(text: &str, digits_max: usize) -> bool {
     text == "0" || (is_digits(text) && text.len() <= digits_max && !text.starts_with('0'))
 }
 
-/// Returns the places behind `arn:aws.*:kinesis:.*:\d{12}:` in a text. What they cost grows with the text only.
+/// Returns the places after `arn:aws.*:kinesis:.*:\d{12}:` in a text, in linear time.
 fn account_ends(text: &str) -> impl Iterator<Item = usize> {
     const SERVICE: &str = ":kinesis:";
     let from = text.strip_prefix("arn:aws").and_then(|rest| rest.find(SERVICE));
@@ -320,12 +320,12 @@ fn account_ends(text: &str) -> impl Iterator<Item = usize> {
     accounts.map(move |(at, _)| from + at + 14)
 }
 
-/// Returns how much of a text is before its first line's end, which `.` does not match.
+/// Returns the length of a text's first line: `.` does not match its end.
 fn line_length(text: &str) -> usize {
     text.find(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).unwrap_or(text.len())
 }
 
-/// Returns from where on a text has characters of `\S` only.
+/// Returns where the trailing run of `\S` characters begins.
 fn last_word(text: &str) -> usize {
     text.rfind([' ', '\t', '\n', '\u{b}', '\u{c}', '\r']).map_or(0, |at| at + 1)
 }

@@ -7,7 +7,7 @@ use super::pattern::Pattern;
 pub(in crate::gateway) enum Profile {
     #[default]
     Today,
-    /// Those of 2018, which older test suites expect.
+    /// The bounds of 2018, which older test suites expect.
     Year2018,
 }
 

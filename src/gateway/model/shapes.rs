@@ -1,4 +1,4 @@
-//! The members of each operation's request, in the order in which the service complains about them.
+//! The members of each operation's request, in the order in which the service reports their violations.
 
 use super::pattern::Pattern;
 use super::shape::{Bounds, Member, Required, Shape};

@@ -10,13 +10,13 @@ use crate::Timestamp;
 use crate::gateway::fault::{Answered, Fault};
 use crate::gateway::wire::{Map, Value};
 
-/// The time after which all times are alike, so that sums of times do not overflow.
+/// The latest time: later ones are capped, so that sums of times do not overflow.
 const MILLIS_MAX: u64 = 1_000_000_000_000_000;
 
 const LIST_FOUND: &str = "Start of list found where not expected";
 const MAP_FOUND: &str = "Start of structure or map found where not expected.";
 
-/// Converts the members of a structure, in the order of its table. What is absent or null is left out.
+/// Converts the members of a structure, in the order of its table. Absent and null members are left out.
 pub(super) fn structure<'a>(value: Value<'a>, members: &'static [Member]) -> Answered<Map<'a>> {
     let Value::Map(mut given) = value else {
         return Err(Fault::serialization(if matches!(value, Value::List(_)) {
@@ -111,7 +111,7 @@ fn clamp(number: i64) -> i64 {
 }
 
 fn time(seconds: f64) -> Timestamp {
-    // Milliseconds are what clients give, and binary fractions do not hit them.
+    // Clients send milliseconds, which binary fractions cannot represent exactly.
     Timestamp::from_millis(((seconds * 1_000.0).round() as u64).min(MILLIS_MAX))
 }
 

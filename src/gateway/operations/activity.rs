@@ -1,4 +1,4 @@
-//! What the console shows and Kinesis' API does not tell: what goes in and out of streams, and how far their readers are.
+//! The console's data that Kinesis' API lacks: the input and output of streams, and how far their readers are behind.
 
 use super::super::catalogue::{ConsumerState, Known, Status};
 use super::super::names::shard_id;
@@ -7,12 +7,12 @@ use super::table::of_kinesis;
 use super::{Answered, Call, Fault, Input, Reply, Subject, Value, history};
 use crate::{GroupDescription, Lag, ShardDescription, ShardId, ShardStats, StreamStats, Timestamp, Traffic};
 
-/// How many streams an answer has at most, and if the request does not say.
+/// How many streams an answer has at most, and by default.
 const STREAMS_MAX: usize = 1_000;
 
 /// Describes the activity of all streams, page by page, or of one stream with its shards and, if asked for, its consumers.
 ///
-/// Counts are totals since the server opened the stream, so whoever asks twice has rates. If asked for, rates of the last day come along.
+/// Counts are totals since the server opened the stream, so two calls give rates. On request, the rates of the last day are included.
 pub(super) fn describe_activity(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let resource = call.subject(Subject::StreamOrAccount, &input)?;
     let allowed = of_kinesis().filter(|operation| (call.may)(operation, &resource));
@@ -76,7 +76,7 @@ fn list(call: &Call<'_>, input: &Input<'_>, answer: Value<'_>) -> Answered<Reply
 
 fn stats(known: &Known) -> Answered<StreamStats> {
     known.stream.stats().map_err(|error| match error {
-        // It was closed just now, by whoever owns the store.
+        // The owner of the store has just closed it.
         crate::Error::Closed => Fault::not_found(format!("Stream {} not found.", known.name)),
         error => super::super::catalogue::internal(&error),
     })

@@ -10,7 +10,7 @@ use super::{Answered, Call, Fault, Input, Reply, Service, Value};
 
 /// How many consumers and queues a stream may have.
 const CONSUMERS_MAX: usize = 20;
-/// How many of them may be being created at the same time.
+/// How many of them may be in creation at the same time.
 const CREATING_MAX: usize = 5;
 /// The largest page.
 const PAGE_MAX: usize = 100;
@@ -33,7 +33,7 @@ pub(super) fn register(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
         if has_quotas {
             check_room(&known)?;
         }
-        // Settings without a consumer say nothing, so they come first: a crash leaves no consumer without its tags. They replace what is left
+        // Settings without a consumer have no effect, so they are written first: a crash leaves no consumer without its tags. They replace leftovers
         // of an earlier consumer of the name.
         changing.set(|settings| {
             let consumer = ConsumerSettings { tags, policy: None };

@@ -48,7 +48,7 @@ pub(super) fn describe_stream_summary(call: &Call<'_>, input: Input<'_>) -> Answ
     call.reply(&Value::map([("StreamDescriptionSummary", description)]))
 }
 
-/// Adds what both descriptions have.
+/// Adds the members that both descriptions have.
 fn add_state<'a>(value: Value<'a>, call: &Call<'_>, known: &Known) -> Value<'a> {
     let settings = known.settings();
     let metrics = settings.shard_metrics.iter().cloned().map(Value::text).collect();
@@ -70,7 +70,7 @@ fn add_state<'a>(value: Value<'a>, call: &Call<'_>, known: &Known) -> Value<'a> 
         .with("KeyId", settings.key_id.clone().map(Value::text))
 }
 
-/// Returns when a stream was created. Answers have it in whole seconds, so that clients that give it back give the same.
+/// Returns when a stream was created. Answers have whole seconds, so that clients can send the same value back.
 pub(super) fn creation_time(known: &Known) -> crate::Timestamp {
     crate::Timestamp::from_millis(known.created_at.as_millis() / 1_000 * 1_000)
 }

@@ -41,7 +41,7 @@ fn set(call: &Call<'_>, input: &Input<'_>, key_id: Option<&str>) -> Answered<Rep
                 settings.key_id = key_id.map(str::to_owned);
             })
         };
-        // Whatever a crash leaves in between, what is shown as encrypted is.
+        // Whatever a crash leaves in between, a stream shown as encrypted is encrypted.
         match key_id {
             Some(key_id) => {
                 known.stream.set_encrypted(true).map_err(|error| match error {

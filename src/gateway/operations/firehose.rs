@@ -13,10 +13,10 @@ use super::super::firehose::{
 use super::{Answered, Call, Fault, Input, Reply, Value, table};
 use crate::{Error, Timestamp};
 
-/// How many delivery streams a list has if the request does not say.
+/// How many delivery streams a list has by default.
 const LIST_DEFAULT: usize = 10;
 const TAGS_MAX: usize = 50;
-/// How a key is named that is not the caller's.
+/// The name of a key that is not the caller's.
 const OWNED_KEY: &str = "AWS_OWNED_CMK";
 
 pub(super) fn create(call: &Call<'_>, mut input: Input<'_>) -> Answered<Reply> {
@@ -85,7 +85,7 @@ fn no_source(what: &str) -> Fault {
     ))
 }
 
-/// Returns a stream as a source, which the caller has to be allowed to read: what is delivered, they see.
+/// Returns a stream as a source. The caller must be allowed to read it, because the caller gets the delivered records.
 fn of_stream(call: &Call<'_>, asked: &Input<'_>) -> Answered<Source> {
     let arn = asked.required("KinesisStreamARN");
     let missing = || Fault::invalid(format!("There is no stream {arn} at this server."));
@@ -112,7 +112,7 @@ fn find(call: &Call<'_>, input: &Input<'_>) -> Answered<Arc<DeliveryStream>> {
     call.service.firehose.get(input.required("DeliveryStreamName"))
 }
 
-/// Returns the answer of an operation that has nothing to say.
+/// Returns the empty answer of an operation.
 fn done(call: &Call<'_>) -> Answered<Reply> {
     call.reply(&Value::Map(vec![]))
 }
@@ -225,7 +225,7 @@ fn set_key(call: &Call<'_>, input: &Input<'_>, key: Option<Key>) -> Answered<Rep
         error => stream.failed(&error),
     };
     let is_on = key.is_some();
-    // Whatever a crash leaves in between, what is shown as encrypted is.
+    // Whatever a crash leaves in between, a delivery stream shown as encrypted is encrypted.
     let change = |definition: &mut Definition| {
         stream.check_active()?;
         if matches!(definition.source, Source::Kinesis { .. }) {

@@ -62,7 +62,7 @@ fn find(call: &Call<'_>, input: &Input<'_>) -> Answered<std::sync::Arc<DeliveryS
     Ok(stream)
 }
 
-/// Puts. If that waits for the disk, another thread takes over this one's other work meanwhile.
+/// Puts. If that waits for the disk, another thread meanwhile takes over this one's other work.
 fn waiting<T>(stream: &DeliveryStream, put: impl FnOnce() -> T) -> T {
     if stream.stream.describe().durability == Durability::Power { block_in_place(put) } else { put() }
 }

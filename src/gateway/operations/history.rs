@@ -1,4 +1,4 @@
-//! What the console draws from before it was opened.
+//! The history that the console shows from before it was opened.
 
 use super::super::catalogue::{Activity, Behind, Known, Line, Reader};
 use super::super::names::shard_id;
@@ -31,7 +31,7 @@ pub(super) fn of_stream(known: &Known) -> Value<'static> {
     Value::List(history.lines().map(|line| line_value(line, &ACTIVITY, usize::MAX)).collect())
 }
 
-/// Returns the last two minutes of a stream, in the finest steps: what went in and out.
+/// Returns the input and output of a stream in the last two minutes, in the finest steps.
 pub(super) fn recent(known: &Known) -> Value<'static> {
     let history = known.history.lock();
     let in_and_out = &ACTIVITY[..4];
@@ -75,7 +75,7 @@ pub(super) fn of_shards(known: &Known) -> Value<'static> {
     Value::List(lines.collect())
 }
 
-/// Returns a line with its last values, as many as there are or as are wanted.
+/// Returns a line with up to the wanted number of its last values.
 fn line_value<T: Copy + PartialEq>(line: &Line<T>, columns: &[Column<T>], wanted: usize) -> Value<'static> {
     let skipped = line.len().saturating_sub(wanted);
     let value = Value::map([

@@ -7,9 +7,9 @@ use crate::{DAY, HOUR, Retention, Timestamp, limits};
 
 const RETENTION_HOURS_MIN: i64 = 24;
 const RETENTION_HOURS_MAX: i64 = 8_760;
-/// The number of shards that a stream has at first if the request does not say, as on demand.
+/// The default number of shards of a new stream, as on demand.
 const SHARDS_DEFAULT: u32 = 4;
-/// How many streams may be being created at the same time.
+/// How many streams may be in creation at the same time.
 const CREATING_MAX: u32 = 5;
 /// How often the mode may be changed in a day.
 const MODE_CHANGES_MAX: usize = 2;
@@ -36,7 +36,7 @@ pub(super) fn create_stream(call: &Call<'_>, mut input: Input<'_>) -> Answered<R
     let name = input.required("StreamName");
     check_not_warm(call, &input, name)?;
     settings.tags = tags::of_new(call, &input, &format!("stream {name}"))?;
-    // In the order of the service: a name that is taken counts before the quotas.
+    // In the order of the service: a taken name is reported before the quotas.
     call.service.catalogue.check_free(name)?;
     check_quotas(call, shard_count, mode)?;
     call.service.catalogue.create(name, shard_count, &settings)?;
@@ -160,7 +160,7 @@ fn set_retention(
             return Err(Fault::invalid(refusal));
         }
         let hours = hours as u32;
-        // A crash in between changes the retention: it is that of the log when the stream is opened.
+        // A crash in between still changes the retention: opening the stream takes it from the log.
         known.stream.set_retention(Retention::age(hours * HOUR)).map_err(|error| known.failed(&error))?;
         changing.set(|settings| settings.retention_hours = hours)
     })?;
@@ -244,7 +244,7 @@ fn check_not_warm(call: &Call<'_>, input: &Input<'_>, stream: &str) -> Answered<
     }
 }
 
-/// Warm throughput takes a commitment, which this account does not have.
+/// Warm throughput requires a commitment, which this account does not have.
 fn no_commitment(call: &Call<'_>, stream: &str) -> Fault {
     Fault::validation(format!(
         "Request is invalid. Account {} has no commitment to a minimum throughput, which stream {stream} needs for warm \

@@ -10,7 +10,7 @@ use super::describe::{creation_time, shard_value};
 use super::{Answered, Call, Fault, Input, Reply, Value};
 use crate::{ShardDescription, ShardFilter, ShardId, Timestamp};
 
-/// How many streams a page has, if the request does not say.
+/// How many streams a page has by default.
 const STREAMS_DEFAULT: usize = 100;
 const STREAMS_DEFAULT_2018: usize = 10;
 /// The largest page of shards.
@@ -50,7 +50,7 @@ fn summary(known: &Known) -> Value<'static> {
     ])
 }
 
-/// What a token of a page of shards holds: which list it is, and after which shard it continues.
+/// The contents of a page token of shards: which list it belongs to, and after which shard it continues.
 #[derive(Debug, Serialize, Deserialize)]
 struct ShardPage {
     stream: String,
@@ -139,7 +139,7 @@ pub(super) fn stream_of(call: &Call<'_>, input: &Input<'_>) -> Answered<String> 
     Ok(page.stream)
 }
 
-/// Fails if the given time is not that of the stream's creation: then the caller means another stream of that name.
+/// Fails if the given time is not that of the stream's creation: the caller then means another stream of that name.
 pub(super) fn check_creation(known: &Known, time: Option<Timestamp>) -> Answered<()> {
     match time {
         Some(time) if time.as_millis() / 1_000 != known.created_at.as_millis() / 1_000 => {
@@ -175,7 +175,7 @@ fn parse_filter(input: &Input<'_>) -> Answered<Filter> {
     }
 }
 
-/// Returns the shards that pass a filter. A time before those that are listed existed means the first of them.
+/// Returns the shards that pass a filter. A time before the listed shards existed means the first of them.
 fn filtered(known: &Known, filter: Filter) -> Vec<ShardDescription> {
     if known.status(known.now()) == Status::Creating {
         return vec![];

@@ -51,12 +51,12 @@ pub(super) use table::find;
 pub(super) use table::find_video;
 pub(super) use tags::Tagged;
 
-/// A service: Kinesis, or what this server has beside it.
+/// A service: Kinesis, or another one of this server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Family {
-    /// What requests name before the operation.
+    /// The prefix of the operation in requests.
     target: &'static str,
-    /// What policies name before it.
+    /// The prefix of the operation in policies.
     action: &'static str,
     /// For which service requests are signed.
     pub(super) signed_for: &'static str,
@@ -121,7 +121,7 @@ pub(super) enum Reply {
     Pieces(&'static str, mpsc::Receiver<Bytes>),
 }
 
-/// What a call waits for without a thread.
+/// A future that a call waits for without a thread.
 pub(super) type Later = Pin<Box<dyn Future<Output = Answered<Vec<u8>>> + Send>>;
 
 impl fmt::Debug for Reply {
@@ -141,7 +141,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// What operations work with.
+/// The shared state of all operations.
 pub(super) struct Service {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) janitor: Janitor,
@@ -151,14 +151,14 @@ pub(super) struct Service {
     pub(super) video: super::video::Video,
     #[cfg(feature = "sql")]
     pub(super) sql: super::sql::Sql,
-    /// `None` where tests say when the streams are looked at.
+    /// `None` if tests decide when the streams are sampled.
     pub(super) recorder: Option<Recorder>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) profile: Profile,
     /// How long a subscription lives.
     pub(super) subscription_life: std::time::Duration,
-    /// Becomes true when the gateway ends. Then nobody waits for records any longer.
+    /// Becomes true when the gateway ends. All waits for records then end.
     pub(super) ending: watch::Sender<bool>,
 }
 
@@ -178,7 +178,7 @@ pub(super) struct Call<'a> {
 }
 
 impl Operation {
-    /// Returns what policies call it, such as `kinesis:PutRecord`.
+    /// Returns its name in policies, such as `kinesis:PutRecord`.
     pub(super) fn action(&self) -> String {
         format!("{}:{}", self.family.action, self.name)
     }

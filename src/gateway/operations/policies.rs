@@ -5,7 +5,7 @@ use super::super::catalogue::Settings;
 use super::tags::Tagged;
 use super::{Answered, Call, Fault, Input, Reply, Value};
 
-/// The policy of what has none.
+/// The answer for a resource without a policy.
 const NO_POLICY: &str = "{}";
 
 pub(super) fn put(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {

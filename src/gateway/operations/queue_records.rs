@@ -20,12 +20,12 @@ use super::{Answered, Call, Fault, Input, Later, Reply, Value};
 use crate::{Clock, Error, Queue, QueueRecord, ReceiptHandle, Result};
 
 const RECORDS_MAX: u32 = 10;
-/// How long a call waits if it does not say.
+/// How long a call waits by default.
 const WAIT_SECONDS: u32 = 9;
 /// An answer has less data than this, and one record more.
 const ANSWER_BYTES_MAX: usize = 10 << 20;
 
-/// What a receipt handle of the service holds.
+/// The contents of a receipt handle of the service.
 #[derive(Debug, Serialize, Deserialize)]
 struct Receipt {
     /// Whether a dead letter was received. The operations of dead letters take no other handles, and the others do not take these.
@@ -35,7 +35,7 @@ struct Receipt {
     handle: String,
 }
 
-/// Returns the queue of a request, if it hands out records.
+/// Returns the queue of a request, if records can be received from it.
 fn in_use(call: &Call<'_>, input: &Input<'_>) -> Answered<(Arc<Known>, QueueState, Queue)> {
     let (known, queue) = by_arn(call.service, input.required("QueueARN"))?;
     match queue.status {
@@ -85,7 +85,7 @@ fn receive_some(call: &Call<'_>, input: &Input<'_>, is_dead: bool) -> Answered<R
         let records = received.map_err(|error| failed(&known, &id, &error))?;
         encode(&known, &sealer, format, &records, is_dead)
     });
-    // What is there is answered on this thread, which may wait for the disk.
+    // Available records are answered on this thread, which may wait for the disk.
     match later.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answered) => answered.map(Reply::Body),
         Poll::Pending => Ok(Reply::Later(later)),
@@ -102,7 +102,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Takes records, or waits for some until the time is over. The wait is that of the clock; the timer only says when to look at it.
+    /// Takes records, or waits for some until the time is over. The clock measures the wait; the timer only says when to check it.
     async fn receive(self, queue: &Queue, clock: &dyn Clock) -> Result<Vec<QueueRecord>> {
         let next = queue
             .next(self.records_max)
@@ -202,7 +202,7 @@ struct Entry {
     timeout: Duration,
 }
 
-/// Does something with the records of a batch, and answers what became of each.
+/// Applies an operation to the records of a batch, and answers the outcome of each.
 fn take_back(
     call: &Call<'_>,
     mut input: Input<'_>,

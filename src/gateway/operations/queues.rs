@@ -11,7 +11,7 @@ use super::describe::creation_time;
 use super::{Answered, Call, Fault, Input, Reply, Service, Value, tags};
 use crate::Timestamp;
 
-/// What a queue has if the request does not say.
+/// The defaults of a queue.
 const VISIBILITY_SECONDS: u32 = 30;
 const RECEIVES_MAX: u32 = 6;
 /// The largest page.
@@ -162,7 +162,7 @@ pub(super) fn list(call: &Call<'_>, mut input: Input<'_>) -> Answered<Reply> {
     call.reply(&answer.with("NextToken", next))
 }
 
-/// Returns what both descriptions and summaries have.
+/// Returns the members that both descriptions and summaries have.
 fn head(known: &Known, queue: &QueueState) -> Value<'static> {
     Value::map([
         ("QueueName", Value::text(queue.settings.name.clone())),

@@ -134,7 +134,7 @@ impl Asked<'_> {
             )));
         }
         match parsed {
-            // So does Kinesis.
+            // As in Kinesis.
             Parsed::Old { is_first_version: true, .. } => Err(Fault::internal()),
             Parsed::Old { .. } => Err(invalid(not_ours)),
             Parsed::Number(number) if !numbers.gave(&number) => Err(invalid(not_ours)),
@@ -192,7 +192,7 @@ pub(super) fn get_records(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> 
     call.reply(&answer.with("ChildShards", child_shards(&batch)))
 }
 
-/// Opens an iterator. What retention has dropped is skipped in silence, as in Kinesis.
+/// Opens an iterator. Records that retention has dropped are silently skipped, as in Kinesis.
 fn open(known: &Known, shard: ShardId, next: SequenceNumber) -> crate::Result<ShardIterator> {
     match known.stream.iterator(shard, Position::At(next)) {
         Err(Error::Trimmed { .. }) => known.stream.iterator(shard, Position::TrimHorizon),
@@ -221,7 +221,7 @@ pub(super) fn records_of<'a>(batch: &'a Batch, numbers: &ShardNumbers) -> Vec<Va
 
 fn to_value<'a>(record: &Record<'a>, numbers: &ShardNumbers) -> Value<'a> {
     let number = numbers.record(record.sequence(), record.timestamp());
-    // Other programs may have put keys that are no text into the stream.
+    // Other programs may have put keys that are not text into the stream.
     let key = || Value::Text(String::from_utf8_lossy(record.partition_key()));
     let key = record.headers().get(NO_KEY).is_none().then(key);
     let value = Value::map([
@@ -232,7 +232,7 @@ fn to_value<'a>(record: &Record<'a>, numbers: &ShardNumbers) -> Value<'a> {
     value.with("PartitionKey", key).with("Headers", headers(record.headers()))
 }
 
-/// Returns the headers of a record, which only programs can put that have the stream in process. Kinesis has none, and its clients pass over them.
+/// Returns the headers of a record, which only programs that have the stream in process can put. Kinesis has none, and its clients ignore them.
 pub(super) fn headers(headers: Headers<'_>) -> Option<Value<'_>> {
     let own = headers.filter(|(name, _)| *name != NO_KEY);
     let headers: Vec<_> = own

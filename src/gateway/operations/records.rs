@@ -56,7 +56,7 @@ pub(super) fn put_records(call: &Call<'_>, mut input: Input<'_>) -> Answered<Rep
     }
     let outcomes =
         waiting(&known, || known.stream.put_batch(&records)).map_err(|error| fault(&known, &error))?;
-    // The key is that of the stream, so without it no record is put.
+    // The key is the stream's, so without it no record is put.
     if let Some(error @ Error::KeyUnavailable(_)) =
         outcomes.first().and_then(|outcome| outcome.as_ref().err())
     {
@@ -80,7 +80,7 @@ pub(super) fn put_records(call: &Call<'_>, mut input: Input<'_>) -> Answered<Rep
     call.reply(&answer.with("EncryptionType", encryption_type(&settings)))
 }
 
-/// Puts. If that waits for the disk, another thread takes over this one's other work meanwhile.
+/// Puts. If that waits for the disk, another thread meanwhile takes over this one's other work.
 fn waiting<T>(known: &Known, put: impl FnOnce() -> T) -> T {
     if known.puts_wait { block_in_place(put) } else { put() }
 }
@@ -129,7 +129,7 @@ fn check_size(known: &Known, settings: &Settings, record: &PutRecord<'_>) -> Ans
     )))
 }
 
-/// Checks the number that the record's number has to exceed. As it is one that the stream has given out, it does.
+/// Checks the number that the record's number has to exceed. A number that the stream has issued is always lower.
 fn check_ordering(call: &Call<'_>, known: &Known, input: &Input<'_>) -> Answered<()> {
     let Some(text) = input.text("SequenceNumberForOrdering") else { return Ok(()) };
     // A child shard's numbers are at first a second ahead.

@@ -90,7 +90,7 @@ fn check_open(known: &Known, shard: &ShardDescription) -> Answered<()> {
     )))
 }
 
-/// The load decides on the shards of a stream on demand.
+/// Fails for a stream on demand, whose shards are decided by the load.
 fn check_provisioned(known: &Known) -> Answered<()> {
     if known.settings().mode == Mode::Provisioned {
         return Ok(());
@@ -138,7 +138,7 @@ pub(super) fn update_shard_count(call: &Call<'_>, input: Input<'_>) -> Answered<
         }
         check_stream_limit(target)?;
         check_shard_limit(call, call.service.catalogue.usage()?.open_shards, target.saturating_sub(count))?;
-        // A crash in between leaves a change that does not count.
+        // A crash in between leaves a change that does not count towards the quota.
         known.stream.update_shard_count(target).map_err(|error| refused(&known, &error))?;
         changing.set(|settings| settings.shard_count_changes = with_now(changes, changing.now))?;
         Ok(count)

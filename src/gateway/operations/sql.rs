@@ -24,7 +24,7 @@ pub(super) fn query(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     sql.query(session(call, &input, Kind::Once)?, wanted).map(Reply::Later)
 }
 
-/// Runs a statement over what comes, until the client leaves.
+/// Runs a statement over arriving records, until the client leaves.
 pub(super) fn watch(call: &Call<'_>, mut input: Input<'_>) -> Answered<Reply> {
     let start = match input.take("StartingPosition") {
         Some(start) => match (start.required("Type"), start.time("Timestamp")) {
@@ -54,7 +54,7 @@ fn readable(call: &Call<'_>) -> Answered<Vec<Arc<Known>>> {
     let get_records = find("Kinesis_20131202", "GetRecords").ok_or_else(Fault::internal)?;
     let names = call.service.catalogue.names()?;
     let may = |name: &String| (call.may)(get_records, &call.account().stream_arn(name));
-    // One that was deleted since then, or is open elsewhere, is no table.
+    // A stream that was deleted since then, or is open elsewhere, is not a table.
     let known = names.into_iter().filter(may).filter_map(|name| call.service.catalogue.stream(&name).ok());
     Ok(known.filter(|known| known.status(known.now()) != Status::Creating).collect())
 }

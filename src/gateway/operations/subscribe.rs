@@ -16,7 +16,7 @@ use super::records::fault;
 use super::{Call, Fault, Input, Reply, Value};
 use crate::{Error, OnTrimmed, Position, Subscription, SubscriptionEvent};
 
-/// How many events wait for a client that is slow, besides what its connection holds.
+/// How many events wait for a slow client, besides those in its connection.
 const EVENTS_AHEAD: usize = 1;
 /// The largest event, counting keys and data.
 const EVENT_BYTES_MAX: usize = 1 << 20;
@@ -120,7 +120,7 @@ impl Pushing {
         let batch = event.batch();
         self.pipe.set_millis_behind(event.millis_behind_latest());
         let continuation = event.next_sequence().map(|next| {
-            // That of the last record, if there is one: no record lies between.
+            // The time of the last record, if there is one: no record is in between.
             let time = batch.last_timestamp().unwrap_or_else(|| self.known.now());
             Value::text(self.numbers.before(next, time).to_string())
         });

@@ -24,7 +24,7 @@ const CHANNEL: Subject = Subject::Arn("ChannelARN");
 const HOSE: Subject = Subject::DeliveryStream;
 
 const KINESIS: Family = Family { target: "Kinesis_20131202", action: "kinesis", signed_for: "kinesis" };
-/// What Kinesis has no operation for. The date is that of its first version.
+/// The operations that Kinesis lacks. The date is that of their first version.
 const STREAMLOG: Family = Family { target: "Streamlog_20261129", action: "streamlog", signed_for: "kinesis" };
 #[cfg(feature = "delivery")]
 const FIREHOSE: Family = Family { target: "Firehose_20150804", action: "firehose", signed_for: "firehose" };
@@ -173,7 +173,7 @@ operations! {
     "GetDASHStreamingSessionURL" video_shapes::DASH, FILM, slow, video_archive::dash;
 }
 
-/// Returns the operation of video that a path names: the name with a slash before it, and mostly with its first letter small.
+/// Returns the operation of video that a path names: the name after a slash, usually with its first letter in lower case.
 #[cfg(feature = "video")]
 pub(in crate::gateway) fn find_video(path: &str) -> Option<&'static Operation> {
     let name = path.strip_prefix('/')?;

@@ -10,13 +10,13 @@ use super::{Answered, Call, Fault, Input, Reply, Service, Value, queues};
 
 /// How many tags a stream, a consumer or a queue may have.
 const TAGS_MAX: usize = 50;
-/// What the service said in 2018, when it took as many as today.
+/// The number in the service's error text in 2018, when it accepted as many as today.
 const TAGS_SAID_2018: usize = 10;
 const PAGE_MAX: usize = 50;
 
 const INVALID_CHARACTERS: &str = "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - % @.";
 
-/// What has tags.
+/// A resource that has tags.
 pub(in crate::gateway) enum Tagged {
     Stream(Arc<Known>),
     Consumer(Arc<Known>, String),
@@ -27,7 +27,7 @@ pub(in crate::gateway) enum Tagged {
 type Tags = BTreeMap<String, String>;
 
 impl Tagged {
-    /// Returns what an ARN names.
+    /// Returns the resource that an ARN names.
     pub(in crate::gateway) fn by_arn(service: &Service, arn: &str) -> Answered<Self> {
         if let Some(stream) = service.account().stream_of(arn) {
             return service.catalogue.stream(stream).map(Self::Stream);
@@ -61,7 +61,7 @@ impl Tagged {
         }
     }
 
-    /// Returns the policy that goes with it.
+    /// Returns its policy.
     pub(in crate::gateway) fn policy(&self) -> Option<String> {
         let settings = self.known().settings();
         match self {
@@ -101,7 +101,7 @@ pub(super) fn remove_from_resource(call: &Call<'_>, input: Input<'_>) -> Answere
     remove(&Tagged::by_arn(call.service, input.required("ResourceARN"))?, &input)
 }
 
-/// Refuses texts that no tag can have.
+/// Refuses texts that are not allowed in tags.
 fn check_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Answered<()> {
     // A percent sign passes here, and is refused with another text.
     let is_valid = |text: &str| is_tag_text(&text.replace('%', ""));
@@ -121,7 +121,7 @@ fn check_percent(texts: &[&str], refused: &str) -> Answered<()> {
     }
 }
 
-/// Returns the tags of a request for what is about to be created.
+/// Returns the tags of a request for a resource that is to be created.
 pub(super) fn of_new(call: &Call<'_>, input: &Input<'_>, what: &str) -> Answered<Tags> {
     let mut tags = Tags::new();
     extend(&mut tags, call, input, what)?;

@@ -8,7 +8,7 @@ use super::super::video::{Definition, KnownVideo, RETENTION_HOURS_MAX, answered,
 use super::{Answered, Call, Fault, Input, Reply, Value};
 use crate::{HOUR, Timestamp};
 
-/// How many streams a list has if the request does not say.
+/// How many streams a list has by default.
 const LIST_DEFAULT: usize = 10_000;
 const TAGS_MAX: usize = 50;
 
@@ -30,7 +30,7 @@ pub(super) fn find(call: &Call<'_>, input: &Input<'_>) -> Answered<Arc<KnownVide
     }
 }
 
-/// Returns the answer of an operation that has nothing to say.
+/// Returns the empty answer of an operation.
 fn done(call: &Call<'_>) -> Answered<Reply> {
     call.reply(&Value::Map(vec![]))
 }

@@ -12,16 +12,16 @@ use super::{Answered, Call, Fault, Input, Reply, Value};
 use crate::video::{CodecChanges, FragmentSelector, PictureCodec, VideoError};
 use crate::{DAY, Timestamp};
 
-/// How many fragments a page has if the request does not say.
+/// How many fragments a page has by default.
 const FRAGMENTS_DEFAULT: usize = 100;
 /// The largest clip, as in Kinesis.
 const CLIP_FRAGMENTS_MAX: usize = 200;
 const CLIP_BYTES_MAX: u64 = 100 << 20;
-/// How many images a page has if the request does not say, and how far they are apart.
+/// How many images a page has by default, and how far they are apart.
 const IMAGES_DEFAULT: usize = 25;
 const INTERVAL_DEFAULT_MS: i64 = 3_000;
 const INTERVAL_MIN_MS: i64 = 200;
-/// How long a session is good if the request does not say, in seconds.
+/// How long a session is valid by default, in seconds.
 const EXPIRES_DEFAULT: u32 = 300;
 
 /// Returns a selector of a request, which has both ends of its range.
@@ -131,7 +131,7 @@ pub(super) fn images(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
                 ("TimeStamp", Value::Time(time)),
                 ("ImageContent", Value::text(STANDARD.encode(&image.data))),
             ]),
-            // A decoder is the caller's.
+            // Other codecs need the caller's own decoder.
             _ => failed(time, "MEDIA_ERROR"),
         });
     }
@@ -141,7 +141,7 @@ pub(super) fn images(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     call.reply(&Value::map([("Images", Value::List(list))]).with("NextToken", next))
 }
 
-/// Returns what a session plays, and whose times count in it.
+/// Returns the mode of a session, and its time source.
 fn mode_of(input: &Input<'_>, selector: Option<Input<'_>>) -> Answered<(Mode, bool)> {
     let (mut from, mut to, mut is_by_producer) = (None, None, false);
     if let Some(mut selector) = selector {

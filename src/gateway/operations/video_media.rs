@@ -1,4 +1,4 @@
-//! Video as it flows: from producers, to viewers, and fragments that a caller lists.
+//! Video data: from producers, to viewers, and fragments by their numbers.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::video::{
 
 const MATROSKA: &str = "video/x-matroska";
 const JSON: &str = "application/json";
-/// So many acknowledgements may wait for a producer that does not read them. Then it has to, before it may send more.
+/// How many acknowledgements may wait for a producer. It must read them before it may send more.
 const ACKS_AHEAD: usize = 1_024;
-/// So many parts of fragments may wait for a viewer.
+/// How many parts of fragments may wait for a viewer.
 const PARTS_AHEAD: usize = 4;
-/// A viewer that waits for live video looks this often whether the server or the viewer has gone.
+/// How often a wait for live video checks whether the server or the viewer has gone.
 const WAIT: Duration = Duration::from_millis(500);
 
 pub(super) fn put(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
@@ -34,11 +34,11 @@ pub(super) fn put(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     let options =
         input.time("ProducerStartTimestamp").map_or(options.clone(), |start| options.producer_start(start));
     let (acks, answer) = mpsc::channel(ACKS_AHEAD);
-    // What went wrong, the producer has to know in any case.
+    // The producer gets errors in any case.
     let wants_all = input.text("FragmentAcknowledgmentRequired") == Some("1");
     let send = move |ack: Ack| {
         if wants_all || ack.event == AckEvent::Error {
-            // A producer that has gone is noticed by its data.
+            // A producer that has gone is noticed when its data ends.
             let _ = acks.blocking_send(Bytes::from(format!("{ack}\n")));
         }
     };
@@ -48,9 +48,9 @@ pub(super) fn put(call: &Call<'_>, input: Input<'_>) -> Answered<Reply> {
     Ok(Reply::Pieces(JSON, answer))
 }
 
-/// Takes what a producer sends to its end.
+/// Ingests a producer's data until it ends.
 fn take(mut ingest: Ingest, mut pieces: Pieces, ending: &watch::Receiver<bool>) {
-    // What goes wrong, the acknowledgements tell the producer. It sends again, elsewhere, what was not acknowledged.
+    // The acknowledgements report errors to the producer. It resends unacknowledged fragments on a new connection.
     while !*ending.borrow() {
         let taken = match pieces.blocking_recv() {
             Some(Piece::Data(bytes)) => ingest.write(&bytes),
@@ -91,7 +91,7 @@ pub(super) fn get(call: &Call<'_>, mut input: Input<'_>) -> Answered<Reply> {
     Ok(Reply::Pieces(MATROSKA, answer))
 }
 
-/// Sends a viewer what is there and what comes, until somebody ends it.
+/// Sends a viewer existing and new fragments, until somebody ends it.
 fn show(mut media: GetMedia, parts: &mpsc::Sender<Bytes>, ending: &watch::Receiver<bool>) {
     while !*ending.borrow() && !parts.is_closed() {
         match media.next_chunk(WAIT) {

@@ -1,4 +1,4 @@
-//! Rows, columns and errors of statements as answers have them.
+//! Rows, columns and errors of statements in the form of answers.
 
 use serde_json::Value as Json;
 
@@ -24,7 +24,7 @@ where
     R: Clone,
     Rows: From<R>,
 {
-    // Whoever names the type of batches needs Arrow, and nothing else here does.
+    // Naming the type of batches would require Arrow, which nothing else here needs.
     let lists = Rows::from(batch.clone()).map(|batch| json_lists(&batch?)).collect::<Result<Vec<_>, _>>()?;
     Ok(lists.into_iter().flatten().map(|row| Value::List(row.into_iter().map(of_json).collect())))
 }
@@ -35,7 +35,7 @@ fn of_json(json: Json) -> Value<'static> {
         Json::Bool(is_true) => Value::Bool(is_true),
         Json::Number(number) => match (number.as_i64(), number.is_u64()) {
             (Some(number), _) => Value::Integer(number),
-            // A number that JSON's readers would round.
+            // A number that JSON readers would round.
             (None, true) => Value::text(number.to_string()),
             (None, false) => number.as_f64().map_or(Value::Null, Value::Float),
         },
@@ -66,7 +66,7 @@ pub(super) fn texts(texts: Vec<String>) -> Value<'static> {
     Value::List(texts.into_iter().map(Value::text).collect())
 }
 
-/// Returns the answer to an error. That of a statement shows the place in it.
+/// Returns the answer to an error. The error of a statement shows the position in it.
 pub(super) fn fault(error: &QueryError) -> Fault {
     match error {
         QueryError::Statement(error) => Fault::statement(error.to_string()),

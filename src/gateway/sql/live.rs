@@ -1,4 +1,4 @@
-//! A live query: a statement whose rows are answered as they come, as lines of JSON.
+//! A live query: a statement whose rows are sent as they come, as lines of JSON.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::query::{Column, Pump, PumpOptions, PumpStats, QueryError, Rows};
 
 /// The content type of the answer.
 pub(in crate::gateway) const CONTENT_TYPE: &str = "application/x-ndjson";
-/// How many lines wait for a client that is slow, besides what its connection holds. The query waits then, too.
+/// How many lines wait for a slow client, besides those in its connection. The query then waits, too.
 const LINES_AHEAD: usize = 2;
 /// About how large a line is, unless a row is larger.
 const LINE_BYTES: usize = 64 << 10;
-/// How often the client is told how much the query has read, if that has changed.
+/// How often to send the client how much the query has read, if that has changed.
 const BEAT: Duration = Duration::from_secs(1);
-/// How often it is told in any case, so that a connection that is dead is noticed.
+/// How often to send it in any case, so that a dead connection is noticed.
 const BEAT_MAX: Duration = Duration::from_secs(10);
 
 impl Sql {
@@ -55,23 +55,23 @@ impl Sql {
     }
 }
 
-/// A live query that runs.
+/// A running live query.
 struct Live {
     pump: Pump,
     rows: mpsc::Receiver<Bytes>,
     lines: mpsc::Sender<Bytes>,
     ending: watch::Receiver<bool>,
-    /// It is taken until the query is closed.
+    /// Held until the query is closed.
     place: Place,
 }
 
 impl Live {
-    /// Hands lines on until the client, the query or the gateway ends.
+    /// Forwards lines until the client, the query or the gateway ends.
     async fn attend(mut self, notes: Vec<String>) {
         let first = line(&Value::map([("Notes", answer::texts(notes))]));
         let has_ended = self.send(first).await && self.hand_on().await;
         let Self { pump, rows, lines, ending: _, place } = self;
-        // A query that waits for a line to be taken goes on, and ends.
+        // A query that waits for a line to be taken then continues, and ends.
         drop(rows);
         let closing = spawn_blocking(move || {
             let outcome = pump.close();
@@ -106,7 +106,7 @@ impl Live {
                     None => return true,
                 },
                 now = beat.tick() => {
-                    // It looks at how far the query is, which may ask the operating system.
+                    // Reading the query's progress may call the operating system.
                     let counts = counts(&block_in_place(|| self.pump.stats()));
                     let counts = line(&Value::map([("Counts", counts)]));
                     if told.as_ref() == Some(&counts) && now < told_at + BEAT_MAX {

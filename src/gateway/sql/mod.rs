@@ -1,4 +1,4 @@
-//! SQL over the streams of the gateway: statements that run once, and live ones, within what the operator allows.
+//! SQL over the streams of the gateway: statements that run once, and live ones, within the operator's limits.
 
 mod answer;
 mod live;
@@ -21,14 +21,14 @@ pub(super) use once::Wanted;
 pub(super) use places::Kind;
 use places::{Place, Places};
 
-/// What statements may take.
+/// The limits of statements.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub(super) queries_max: usize,
     pub(super) live_queries_max: usize,
     pub(super) time_max: Duration,
     pub(super) memory_bytes_max: usize,
-    /// How long a statement waits for the one before it on its connection to end. That of a client that has left ends soon.
+    /// How long a statement waits for the previous one on its connection to end. The statement of a client that has left ends soon.
     pub(super) patience: Duration,
 }
 
@@ -44,7 +44,7 @@ impl Default for Rules {
     }
 }
 
-/// What runs statements.
+/// Runs statements.
 #[derive(Debug)]
 pub(super) struct Sql {
     rules: Rules,
@@ -53,7 +53,7 @@ pub(super) struct Sql {
     empty: OnceLock<Catalog>,
 }
 
-/// Who runs a statement, and on what.
+/// The caller of a statement, and its streams.
 pub(super) struct Session {
     /// The streams that statements may name.
     pub(super) streams: Vec<Arc<Known>>,
@@ -74,7 +74,7 @@ impl Sql {
         self.rules.queries_max > 0
     }
 
-    /// Takes the place of a statement of a connection.
+    /// Takes a place for a statement of a connection.
     pub(super) fn enter(&self, kind: Kind, peer: SocketAddr) -> Answered<Place> {
         self.places.enter(kind, peer).map_err(|why| Fault::limit(why.to_string()))
     }
@@ -84,7 +84,7 @@ impl Sql {
         self.rules.time_max
     }
 
-    /// Starts no more statements, and waits for those that run to end.
+    /// Starts no more statements, and waits for running ones to end.
     pub(super) fn end(&self, grace: Duration) {
         self.places.end(grace);
     }

@@ -24,7 +24,7 @@ pub(in crate::gateway) struct Wanted {
     pub(in crate::gateway) format: Format,
 }
 
-/// Ends a query that nobody waits for any more.
+/// Ends a query that nobody waits for.
 #[derive(Debug, Default)]
 struct Stop(Mutex<Stopping>);
 
@@ -52,7 +52,7 @@ impl Stop {
     }
 }
 
-/// Ends a query when whoever waits for it leaves.
+/// Ends a query when its client leaves.
 struct Waiting(Arc<Stop>);
 
 impl Drop for Waiting {
@@ -72,11 +72,11 @@ impl Sql {
         let work = move || {
             let answer = tables::add(empty, &streams, &statement)
                 .and_then(|(catalog, notes)| run(&catalog, notes, &statement, wanted, &stop));
-            // Whoever has the answer may ask again.
+            // A client that has the answer may send the next query.
             drop(place);
             let _ = sender.send(answer);
         };
-        // A thread of its own, so that slow queries hold up no other request.
+        // A separate thread, so that slow queries hold up no other request.
         let spawned = thread::Builder::new().name("streamlog-query".to_owned()).spawn(work);
         spawned.map_err(|error| {
             tracing::error!(%error, "a query has no thread");

@@ -1,4 +1,4 @@
-//! What the operator of a gateway says of SQL statements.
+//! The settings of a gateway for SQL statements.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Which statements run: a bounded number, and one of a kind on each connection.
+//! Limits running statements: to a total number, and to one of each kind per connection.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -42,7 +42,7 @@ impl Taken {
     }
 }
 
-/// The place of a statement that runs. It is free again when this is dropped.
+/// The place of a running statement. Dropping it frees the place.
 #[derive(Debug)]
 pub(in crate::gateway) struct Place {
     places: Arc<Places>,
@@ -112,7 +112,7 @@ impl Places {
         }
     }
 
-    /// Gives no more places, and waits until all are free.
+    /// Grants no more places, and waits until all are free.
     pub(super) fn end(&self, grace: Duration) {
         let deadline = Instant::now() + grace;
         let mut taken = self.taken.lock();

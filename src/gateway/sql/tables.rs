@@ -8,9 +8,9 @@ use super::super::fault::Answered;
 use super::answer;
 use crate::query::{Catalog, FoundSchema, QueryError, Schema};
 
-/// Adds streams to a catalog under their names. Returns it, and what there is to say of the columns.
+/// Adds streams to a catalog under their names. Returns it, with notes about the columns.
 ///
-/// Only of streams that the statement names are records read. The others are there so that they are found when a name is misspelt.
+/// It reads records only of streams that the statement names. The others are added so that a misspelt name can be corrected.
 pub(super) fn add(
     mut catalog: Catalog,
     streams: &[Arc<Known>],
@@ -20,7 +20,7 @@ pub(super) fn add(
     let mut notes = vec![];
     for known in streams {
         let is_named = words.contains(&known.name.to_lowercase());
-        // It was deleted in between, and the statement does not miss it.
+        // It was deleted in between, and the statement does not name it.
         if !is_named && known.stream.is_closed() {
             continue;
         }
@@ -51,7 +51,7 @@ fn note(name: &str, found: &FoundSchema) -> Option<String> {
     }
 }
 
-/// Returns all that may be the name of a stream in a statement, in small letters: more than that is, because it stands in texts and comments, too.
+/// Returns all words that may be names of streams in a statement, in lower case. They include words in texts and comments, too.
 fn words(statement: &str) -> HashSet<String> {
     let is_plain = |letter: char| letter.is_alphanumeric() || letter == '_';
     let is_named = |letter: char| is_plain(letter) || letter == '-' || letter == '.';

@@ -1,4 +1,4 @@
-//! What the console asks for: `DescribeActivity`.
+//! Tests of `DescribeActivity`, which the console calls.
 
 use super::*;
 

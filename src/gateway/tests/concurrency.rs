@@ -14,7 +14,7 @@ impl Numbers {
     }
 }
 
-/// Sends a request, after which the caller is sure that it was not a fault of the server.
+/// Sends a request, and checks that the server did not fail.
 fn send(world: &World, operation: &str, body: Json) -> Option<Json> {
     let (status, answer) = world.send(&world.signed(operation, body.to_string()));
     assert!(status == 200 || status == 400, "{operation} {body}: {status}");

@@ -16,7 +16,7 @@ fn horizon(consumer: &str) -> Json {
     from(consumer, json!({"Type": "TRIM_HORIZON"}))
 }
 
-/// Returns the next event with what it has.
+/// Returns the next event with its contents.
 fn event(events: &mut Events<'_>) -> Json {
     let (kind, payload) = events.next().expect("an event");
     assert_eq!(kind, "SubscribeToShardEvent", "{payload}");

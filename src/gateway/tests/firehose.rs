@@ -103,7 +103,7 @@ impl Hoses {
         found
     }
 
-    /// Waits until a bucket has so many bytes, and returns its objects.
+    /// Waits until a bucket has this many bytes, and returns its objects.
     fn delivered(&self, bucket: &str, bytes: usize) -> BTreeMap<String, Vec<u8>> {
         let size = || self.objects(bucket).values().map(Vec::len).sum::<usize>();
         until("everything is delivered", || size() >= bytes);
@@ -137,7 +137,7 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// A request for a delivery stream to the bucket `archive`, which delivers at once.
+/// A request for a delivery stream to the bucket `archive`, which delivers immediately.
 fn to_bucket(name: &str, more: Json) -> Json {
     let mut destination = json!({
         "RoleARN": ROLE,
@@ -192,7 +192,7 @@ fn what_is_put_is_delivered_in_order_and_under_firehoses_names() {
     assert!(name.starts_with("2023/11/14/22/clicks-1-2023-11-14-22-13-20-"), "{name}");
     until("the counts are there", || hoses.world.metric("aws_firehose_Delivery_Records_total") == 4.0);
     assert_eq!(hoses.world.metric("aws_firehose_IncomingBytes_total"), 3.0);
-    // The stream behind it is nobody's.
+    // Callers do not see the stream behind it.
     assert_eq!(hoses.world.ok("ListStreams", json!({}))["StreamNames"], json!([]));
     for stream in [".gateway-firehose-clicks", "firehose-clicks", "clicks"] {
         hoses.world.refused("DescribeStream", json!({"StreamName": stream}), "ResourceNotFoundException");
@@ -386,7 +386,7 @@ fn a_stream_is_delivered_from_when_the_delivery_stream_was_created() {
     let text = hoses.refused("PutRecord", puts, "InvalidSourceException");
     assert!(text.contains("KinesisStreamAsSource"), "{text}");
     hoses.world.put("source", "a", "after,");
-    // As Firehose does: aggregates of the Kinesis Producer Library are taken apart.
+    // As in Firehose, aggregates of the Kinesis Producer Library are split.
     let mut aggregator = crate::aggregate::Aggregator::new();
     for data in ["one,", "two,"] {
         let _ = aggregator.add(&crate::PutRecord::new("a", data)).unwrap();
@@ -401,7 +401,7 @@ fn a_stream_is_delivered_from_when_the_delivery_stream_was_created() {
         (&source["KinesisStreamARN"], &source["RoleARN"]),
         (&json!(hoses.world.arn("source")), &json!(ROLE))
     );
-    // It goes on by itself after a restart, also in the children of a split.
+    // It continues by itself after a restart, also in the children of a split.
     hoses.world.restart(|_| {});
     hoses.world.ok(
         "SplitShard",
@@ -477,7 +477,7 @@ fn l2_an_update_takes_effect_and_each_record_is_delivered_once() {
     hoses.running("clicks", 3);
     hoses.put("clicks", ["d"]);
     assert_eq!(all_bytes(&hoses.delivered("backup", 1)), b"d");
-    // What is refused changes nothing.
+    // A refused request changes nothing.
     let wrong = json!({"Prefix": "!{nonsense:x}/", "ErrorOutputPrefix": "x/"});
     hoses.refused("UpdateDestination", update("3", wrong), "InvalidArgumentException");
     assert_eq!(hoses.describe("clicks")["VersionId"], "3");
@@ -533,7 +533,7 @@ fn states_are_shown_while_they_last() {
     hoses.refused("CreateDeliveryStream", to_bucket("clicks", json!({})), "ResourceInUseException");
     hoses.world.clock.advance(SECOND);
     until("it is gone", || hoses.call("DescribeDeliveryStream", &name).status == 400);
-    // Another one of the name has nothing of the first.
+    // Another one with this name has nothing of the first.
     hoses.create("clicks", json!({"BucketARN": "arn:aws:s3:::second"}));
     hoses.world.clock.advance(SECOND);
     hoses.put("clicks", ["x"]);
@@ -594,7 +594,7 @@ fn records_wait_encrypted_if_that_is_switched_on() {
     let put = |hoses: &Hoses| {
         let body = json!({"DeliveryStreamName": "clicks", "Record": {"Data": base64("secret,")}});
         let answer = hoses.ok("PutRecord", body);
-        // What is said is so.
+        // The descriptions are true.
         let stream = hoses.world.front().service.firehose.get("clicks").unwrap().stream.clone();
         let is_encrypted = stream.describe().encryption.is_some();
         assert_eq!(answer["Encrypted"], is_encrypted);
@@ -667,7 +667,7 @@ fn policies_decide_who_does_what() {
     assert_eq!(call("PutRecord", put("clicks"), "firehose"), "OK");
     assert_eq!(call("PutRecord", put("clicks"), "kinesis"), "InvalidSignatureException");
     assert_eq!(call("PutRecord", put("orders"), "firehose"), "AccessDeniedException");
-    // Who may not, does not learn what exists.
+    // A caller without permission does not learn what exists.
     assert_eq!(call("PutRecord", put("none"), "firehose"), "AccessDeniedException");
     assert_eq!(call("DescribeDeliveryStream", name("clicks"), "firehose"), "OK");
     assert_eq!(call("DescribeDeliveryStream", name("orders"), "firehose"), "AccessDeniedException");
@@ -678,7 +678,7 @@ fn policies_decide_who_does_what() {
         call("CreateDeliveryStream", to_bucket("untagged", json!({})), "firehose"),
         "AccessDeniedException"
     );
-    // What is delivered, the caller sees.
+    // The caller sees what is delivered.
     let mut reading = from_stream("reading", &hoses.world.arn("source"));
     reading["Tags"] = json!([{"Key": "team", "Value": "web"}]);
     assert_eq!(call("CreateDeliveryStream", reading.clone(), "firehose"), "AccessDeniedException");

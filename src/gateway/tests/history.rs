@@ -13,7 +13,7 @@ fn ask(world: &World, with: Json) -> Json {
     serde_json::from_slice(&body).unwrap()
 }
 
-/// Lets time pass and looks at all streams, as the server does once in a while.
+/// Lets time pass and samples all streams, as the server does periodically.
 fn look_after(world: &World, passed: Duration) {
     world.clock.advance(passed);
     world.front().service.catalogue.record();
@@ -86,7 +86,7 @@ fn it_goes_back_a_day_and_no_further() {
     let got = ask(&world, json!({}));
     let lengths: Vec<_> = (0..3).map(|at| numbers(&got["History"][at], "IncomingRecords").len()).collect();
     assert_eq!(lengths, [120, 120, 288]);
-    // Whoever looks late takes the average for all the steps that it has missed.
+    // After a late sample, all missed steps get the average.
     for line in got["History"].as_array().unwrap() {
         assert!(numbers(line, "IncomingRecords").iter().all(|rate| *rate == Some(0.007)), "{line}");
     }
@@ -232,7 +232,7 @@ fn shards_have_a_byte_for_each_step() {
     assert!((rate(first[0]) / 10_000.0 - 1.0).abs() < 0.13, "{first:?}");
     assert!((rate(second[1]) / 101.0 - 1.0).abs() < 0.13, "{second:?}");
 
-    // Children begin when they are seen first, with what they have by then. What is closed goes on with nothing.
+    // Children begin when they are first seen, with their totals by then. Closed shards continue with nothing.
     world.ok(
         "SplitShard",
         json!({"StreamName": "clicks", "ShardToSplit": "shardId-000000000000", "NewStartingHashKey": "1000"}),

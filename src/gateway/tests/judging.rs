@@ -38,7 +38,7 @@ fn a_request_is_judged_as_kinesis_does_step_by_step() {
     assert_eq!((status, &*body), (404, "<UnknownOperationException/>\n"));
     let (status, body, _) = request(&world, remove(&["content-type", "x-amz-target"]));
     assert_eq!((status, &*body), (403, NO_OPERATION));
-    // A body that is no structure.
+    // A body that is not a structure.
     let (status, body, _) = request(&world, |request| request.body = Bytes::from_static(b"hello"));
     assert_eq!((status, &*body), (400, r#"{"__type":"SerializationException"}"#));
     let json = |request: &mut Request| {

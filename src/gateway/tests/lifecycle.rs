@@ -78,7 +78,7 @@ fn l6_names_that_no_stream_can_have_are_refused() {
 #[test]
 fn a_deletion_goes_on_after_a_restart() {
     let mut world = World::with(Setup { delay: Duration::from_secs(1), ..Setup::default() });
-    // The thread that opens all streams and the request may meet.
+    // The thread that opens all streams and the request may open it at the same time.
     for _ in 0..20 {
         world.create("clicks", 1);
         world.clock.advance(Duration::from_secs(1));

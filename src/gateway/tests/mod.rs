@@ -1,4 +1,4 @@
-//! Calls of a gateway without a network: what clients see of streams, with a clock that the tests set.
+//! Calls of a gateway without a network: the clients' view of streams, with a clock that the tests set.
 
 mod activity;
 mod concurrency;
@@ -100,7 +100,7 @@ struct Got {
 }
 
 impl Got {
-    /// Returns the body of an answer that is no error.
+    /// Returns the body of an answer that is not an error.
     #[track_caller]
     fn ok(self) -> Json {
         assert_eq!(self.status, 200, "{}", self.body);
@@ -186,16 +186,16 @@ impl World {
         }));
     }
 
-    /// Ends the gateway without closing anything well, and starts it again with other settings.
+    /// Ends the gateway without closing anything properly, and restarts it with other settings.
     fn restart(&mut self, change: impl FnOnce(&mut Setup)) {
         self.end();
         change(&mut self.setup);
         self.open();
     }
 
-    /// Ends the gateway, and lets go of its streams.
+    /// Ends the gateway, and releases its streams.
     fn end(&mut self) {
-        // Deliveries, and the thread that looks after them, have the streams open until they end.
+        // Deliveries, and the thread that manages them, keep the streams open until they end.
         #[cfg(feature = "delivery")]
         self.front().service.firehose.end(MINUTE);
         self.front = None;

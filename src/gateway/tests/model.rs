@@ -1,4 +1,4 @@
-//! A model of records and shards: whatever happens, whoever follows the shards reads each record once, and each key in its order.
+//! A model of records and shards: whatever happens, a reader that follows the shards reads each record once, and each key in order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -55,7 +55,7 @@ struct Model {
     read: BTreeMap<String, Vec<String>>,
     numbers: BTreeMap<String, String>,
     next: u32,
-    /// The shards that the reader reads, with the number after which it goes on.
+    /// The shards that the reader reads, with the number after which it continues.
     reading: BTreeMap<String, Option<String>>,
     ended: BTreeSet<String>,
     waiting: VecDeque<(String, Vec<String>)>,
@@ -77,7 +77,7 @@ impl Model {
         }
     }
 
-    /// Reads from each shard. It remembers sequence numbers and no iterators, as checkpoints do.
+    /// Reads from each shard. It remembers sequence numbers instead of iterators, as checkpoints do.
     fn read(&mut self, world: &World, limit: u8) -> bool {
         let mut has_more = false;
         for (shard, after) in self.reading.clone() {

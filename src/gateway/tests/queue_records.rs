@@ -28,7 +28,7 @@ pub(super) fn got(answer: Answer) -> Got {
     Got { status: answer.status.as_u16(), body: serde_json::from_slice(&body).unwrap() }
 }
 
-/// Returns the records that can be received at once.
+/// Returns the records that can be received immediately.
 fn receive_with(world: &World, operation: &str, queue: &str, more: Json) -> Vec<Json> {
     match begin(world, operation, with(json!({"QueueARN": queue}), more)) {
         Ok(got) => got.ok()["QueueRecords"].as_array().unwrap().clone(),
@@ -50,7 +50,7 @@ pub(super) fn receive_one(world: &World, queue: &str) -> Json {
     records.remove(0)
 }
 
-/// Does something with records by their handles, and returns how many it was done with and the codes of what failed.
+/// Applies an operation to records by their handles, and returns the number of successes and the codes of failures.
 pub(super) fn do_with(
     world: &World,
     operation: &str,
@@ -221,7 +221,7 @@ fn a_record_is_hidden_until_its_timeout_ends() {
     world.clock.advance(seconds(3));
     let third = receive_one(&world, &jobs);
     assert_eq!(third["ReceiveCount"], 3);
-    // Another timeout of the queue does not touch what is in flight.
+    // A new timeout of the queue does not affect records in flight.
     world.ok("UpdateQueue", json!({"QueueARN": jobs, "QueueAttributes": {"VisibilityTimeoutSeconds": 100}}));
     world.clock.advance(seconds(9));
     assert!(receive(&world, &jobs).is_empty());
@@ -229,7 +229,7 @@ fn a_record_is_hidden_until_its_timeout_ends() {
     receive_one(&world, &jobs);
     world.clock.advance(seconds(99));
     assert!(receive(&world, &jobs).is_empty());
-    // And none at all: it is visible at once.
+    // A timeout of zero: it is visible immediately.
     world.clock.advance(seconds(1));
     let own = json!({"VisibilityTimeoutSeconds": 0});
     assert_eq!(receive_with(&world, "ReceiveQueueRecords", &jobs, own).len(), 1);
@@ -333,7 +333,7 @@ fn a_record_received_too_often_is_a_dead_letter() {
     assert!(receive_dead(&world, &jobs).is_empty());
     assert_eq!(set("UpdateDeadLetterQueueRecordsVisibility", 0), done());
     let letter = receive_dead(&world, &jobs).remove(0);
-    // Restored, its receives count anew.
+    // Once it is restored, its receives are counted from zero.
     let handles = [&letter["ReceiptHandle"]];
     assert_eq!(do_with(&world, "RestoreDeadLetterQueueRecords", &jobs, &handles), done());
     assert_eq!(do_with(&world, "RestoreDeadLetterQueueRecords", &jobs, &handles), failed(STALE));
@@ -380,7 +380,7 @@ fn another_number_of_receives_counts_from_the_next_one_on() {
     world.clock.advance(seconds(30));
     assert!(receive(&world, &jobs).is_empty());
     assert_eq!(receive_dead(&world, &jobs).len(), 1);
-    // What is visible and was received that often is one at once.
+    // A visible record that was received that often becomes a dead letter immediately.
     world.put("clicks", "a", "visible");
     receive_with(&world, "ReceiveQueueRecords", &jobs, json!({"VisibilityTimeoutSeconds": 0}));
     world.ok("UpdateQueue", dead(1));
@@ -402,7 +402,7 @@ fn l6_handles_cannot_be_forged() {
     let record = receive_one(&world, &jobs);
     let handle = record["ReceiptHandle"].as_str().unwrap();
     let known = world.front().service.catalogue.stream("clicks").unwrap();
-    // What the log itself takes is no handle of the service.
+    // A handle of the log itself is not a handle of the service.
     let plain = known.stream.queue("plain").open().unwrap().receive(1, Duration::ZERO).unwrap().remove(0);
     let mut forged = vec![plain.handle.to_string(), world.iterator("clicks", 0, "LATEST"), "x".repeat(1_024)];
     for at in 0..handle.len() {
@@ -446,7 +446,7 @@ fn a_deleted_queue_takes_nothing_back() {
     let known = world.front().service.catalogue.stream("clicks").unwrap();
     assert!(known.open_queue(id).unwrap_err().is_not_found());
     assert_eq!(known.stream.queues().unwrap(), [""; 0]);
-    // A new one of the name begins anew, and does not take the old handles.
+    // A new one with this name starts over, and does not accept the old handles.
     let again = create(&world, "jobs", json!({}));
     assert_eq!(acknowledge(&world, &again, &record), failed(INVALID));
     assert_eq!(receive_one(&world, &again)["ReceiveCount"], 1);

@@ -9,7 +9,7 @@ use super::queue_records::{
 use super::queues::{create, with};
 use super::*;
 
-/// Begins to wait for records, of which there are none yet.
+/// Begins to wait for records when there are none yet.
 fn wait(world: &World, queue: &str, more: Json) -> Waiting {
     let body = with(json!({"QueueARN": queue}), more);
     begin(world, "ReceiveQueueRecords", body).expect_err("there is nothing to receive")
@@ -37,7 +37,7 @@ fn l7_a_call_waits_for_records_until_its_time_is_over() {
         world.clock.advance(Duration::from_millis(1));
         assert_eq!(look(&world, &mut waiting).unwrap().ok(), json!({"QueueRecords": []}));
     }
-    // What is put in time is received, and by nobody else.
+    // A record that is put in time is received, and by nobody else.
     let mut waiting = wait(&world, &jobs, json!({}));
     world.put("clicks", "a", "1");
     let answer = world.runtime.block_on(&mut waiting);
@@ -76,7 +76,7 @@ fn l5_a_client_that_leaves_takes_nothing_along() {
     let jobs = create(&world, "jobs", json!({}));
     drop(wait(&world, &jobs, json!({})));
     world.put("clicks", "a", "1");
-    // Whoever waited would take it now.
+    // A waiting call would take it now.
     world.runtime.block_on(async {
         for _ in 0..10_000 {
             tokio::task::yield_now().await;
@@ -124,7 +124,7 @@ fn l1_a_queue_goes_on_after_a_restart() {
     let letter = receive_dead(&world, &jobs).remove(0);
     world.clock.advance(seconds(5));
     world.restart(|_| {});
-    // Handles from before are good, and what is in flight stays so.
+    // Handles from before the restart are valid, and records in flight stay in flight.
     assert!(receive(&world, &jobs).is_empty() && receive_dead(&world, &jobs).is_empty());
     let handles = [&letter["ReceiptHandle"]];
     assert_eq!(do_with(&world, "RestoreDeadLetterQueueRecords", &jobs, &handles), done());

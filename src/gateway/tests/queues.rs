@@ -1,10 +1,10 @@
-//! Queues: how they are created, described, changed and deleted, and what outlives the server.
+//! Queues: how they are created, described, changed and deleted, and what survives a restart.
 
 use super::activity::sign;
 use super::*;
 use crate::Clock;
 
-/// Asks for a queue of the stream `clicks`.
+/// Returns a request for a queue of the stream `clicks`.
 fn asked(world: &World, queue: &str) -> Json {
     json!({"QueueName": queue, "StreamConfigurationList": [{"StreamARN": world.arn("clicks")}]})
 }
@@ -65,7 +65,7 @@ fn a_queue_goes_through_its_states() {
         },
     }});
     assert_eq!(first, expected);
-    // While it is created it hands out nothing, and cannot be changed.
+    // While it is being created, it delivers no records, and cannot be changed.
     let update = with(queue.clone(), json!({"QueueAttributes": {"VisibilityTimeoutSeconds": 5}}));
     world.refused("ReceiveQueueRecords", queue.clone(), "ResourceNotFoundException");
     let text = world.refused("UpdateQueue", update.clone(), "ResourceInUseException");
@@ -93,7 +93,7 @@ fn a_queue_goes_through_its_states() {
         assert_eq!(text, format!("Queue {arn} under account {ACCOUNT} not found."));
     }
     assert_eq!(queue_count(&world), 0);
-    // One that gets the name is another one.
+    // A new one with the same name is another queue.
     assert_ne!(arn_of(&world.ok("CreateQueue", asked(&world, "jobs"))), arn);
 }
 
@@ -208,7 +208,7 @@ fn attributes_that_cannot_be_are_refused() {
     let update = |attributes: Json| json!({"QueueARN": arn, "QueueAttributes": attributes});
     let refused = update(json!({"DeadLetterConfiguration": {"TargetType": "BUILT_IN"}}));
     world.refused("UpdateQueue", refused, "InvalidArgumentException");
-    // What is not given stays.
+    // Attributes that are not given stay.
     world.ok("UpdateQueue", update(json!({"DeadLetterConfiguration": {"TargetType": "NONE"}})));
     world.ok("UpdateQueue", update(json!({})));
     assert_eq!(
@@ -374,7 +374,7 @@ fn l1_a_crash_while_a_queue_is_created_or_deleted_leaves_nothing_of_it() {
     world.create_on_demand("clicks");
     let kept = create(&world, "kept", json!({}));
     let stream = || world.front().service.catalogue.stream("clicks").unwrap().stream.clone();
-    // What a creation leaves that was interrupted before the settings said so, and a queue of another program.
+    // The remains of a creation that was interrupted before the settings were written, and a queue of another program.
     for name in ["kinesis-0123456789abcdef", "of-a-program"] {
         stream().queue(name).open().unwrap().close().unwrap();
     }

@@ -109,7 +109,7 @@ fn an_iterator_is_good_for_five_minutes_and_for_its_stream() {
     let iterator = world.iterator("clicks", 0, "TRIM_HORIZON");
     world.clock.advance(5 * MINUTE);
     assert_eq!(world.read(&iterator), ["1"]);
-    // Tokens that were given out before are good after a restart.
+    // Earlier tokens are valid after a restart.
     world.restart(|_| {});
     assert_eq!(world.read(&format!("\"{iterator}\"")), ["1"]);
     let mut forged = iterator.clone().into_bytes();

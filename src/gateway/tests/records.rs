@@ -84,7 +84,7 @@ fn one_bad_entry_refuses_the_whole_batch() {
          340282366920938463463374607431768211456"
     );
     refuse(json!({"Data": ""}));
-    // A record of just the size passes: data and key count.
+    // A record of exactly the limit is accepted: data and key count.
     let data = |bytes: usize| base64(&"x".repeat(bytes));
     refuse(json!({"PartitionKey": "a", "Data": data(1 << 20)}));
     world.ok("PutRecord", json!({"StreamName": "clicks", "PartitionKey": "a", "Data": data((1 << 20) - 1)}));
@@ -127,7 +127,7 @@ fn a_number_for_ordering_is_one_that_was_given_out() {
             )
         );
     }
-    // One that a shard has given out which has just begun.
+    // A number issued by a shard that has just begun.
     let split = json!({"StreamName": "clicks", "ShardToSplit": "0", "NewStartingHashKey": "2"});
     world.ok("SplitShard", split);
     let third = world.put("clicks", "a", "");

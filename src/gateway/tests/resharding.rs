@@ -229,7 +229,7 @@ fn a_closed_shard_expires_with_its_records() {
     for filter in ["AT_TRIM_HORIZON", "FROM_TRIM_HORIZON"] {
         assert_eq!(shards(&world, json!({"Type": filter})), ["1", "2"]);
     }
-    // A time that nothing goes back to is that of the horizon.
+    // A time before all records means the horizon.
     for seconds in [0, START.as_millis() / 1_000] {
         assert_eq!(shards(&world, json!({"Type": "AT_TIMESTAMP", "Timestamp": seconds})), ["1", "2"]);
     }

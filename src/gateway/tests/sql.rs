@@ -49,7 +49,7 @@ impl Lines<'_> {
         }
     }
 
-    /// Returns so many rows.
+    /// Returns this many rows.
     fn rows(&mut self, count: usize) -> Vec<Json> {
         let mut rows = vec![];
         while rows.len() < count {
@@ -278,7 +278,7 @@ fn a_query_has_as_much_memory_as_it_may_have() {
         &world,
         "SELECT count(*) FROM (SELECT value, count(*) FROM generate_series(1, 300000) GROUP BY value) t",
     );
-    // It spills, or it is refused; and it never takes what it may not have.
+    // It spills, or it is refused; and it never exceeds its memory limit.
     if got.status != 200 {
         assert_eq!(got.error().0, "LimitExceededException", "{got:?}");
     }
@@ -312,7 +312,7 @@ fn rows_of_a_live_query_come_as_they_are_made_and_nothing_stays_behind() {
             break;
         }
     }
-    // A second one on the connection is refused, and a query is not.
+    // A second one on the connection is refused, but a query is not.
     let refused =
         watch(&world, &json!({"Statement": "SELECT page FROM clicks"})).err().expect("it is refused");
     assert_eq!(refused.error().0, "LimitExceededException");

@@ -54,7 +54,7 @@ impl World {
         body
     }
 
-    /// Returns the status, the kind of an error, and the body of what a player asks for.
+    /// Returns the status, the kind of an error, and the body of the answer to a player.
     fn play(&self, url: &str) -> (u16, String, String) {
         let path = url.strip_prefix("http://camera.example:4567").unwrap_or(url);
         let answer = self.answer(&self.video_request(Method::GET, path, &Json::Null));
@@ -101,12 +101,12 @@ impl World {
 fn requests_name_the_operation_in_their_path() {
     let world = World::new();
     world.video_ok("/createStream", json!({"StreamName": "door", "DataRetentionInHours": 1}));
-    // boto3 sends no body where nothing is asked.
+    // boto3 sends no body if there are no parameters.
     let listed = world.video_ok("/listStreams", Json::Null);
     assert_eq!(listed["StreamInfoList"][0]["StreamName"], "door");
     let endpoint = world.video_ok("/getDataEndpoint", json!({"StreamName": "door", "APIName": "GET_MEDIA"}));
     assert_eq!(endpoint["DataEndpoint"], "http://camera.example:4567");
-    // Operations of Kinesis have names of their own, whatever the path is.
+    // Operations of Kinesis are named in a header, whatever the path is.
     let mut request =
         world.signed("CreateStream", json!({"StreamName": "door", "ShardCount": 1}).to_string());
     request.uri = "/createStream".parse().unwrap();
@@ -188,12 +188,12 @@ fn a_token_is_good_for_its_own_stream_and_server_only() {
     let url = session(&world);
     let (status, _, manifest) = world.play(&url);
     assert!(status == 200 && manifest.contains("<MPD "), "{manifest}");
-    // A session of DASH is none of HLS.
+    // A DASH session is not an HLS session.
     let other = url.replace("/dash/v1/getDASHManifest.mpd", "/hls/v1/getHLSMediaPlaylist.m3u8");
     assert_eq!(world.play(&other).0, 404);
     let iterator = "/hls/v1/getHLSMediaPlaylist.m3u8?SessionToken=AAAAAAAAAAE";
     assert_eq!(world.play(iterator).0, 401);
-    // The stream that has the name by now is another one.
+    // The name now belongs to another stream.
     world.video_ok("/deleteStream", json!({"StreamARN": arn}));
     assert_eq!(world.play(&url).0, 404);
     world.clock.advance(Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! Connections on which video flows for as long as it comes: each has a thread, and there is a limit for all of them.
+//! Long-lived video connections: each has a thread, and their total number is limited.
 
 use std::sync::Arc;
 use std::thread;
@@ -14,7 +14,7 @@ pub(in crate::gateway) struct Connections {
     max: usize,
 }
 
-/// The place of a connection. It is free again when this is dropped.
+/// The place of a connection. Dropping it frees the place.
 #[derive(Debug)]
 pub(in crate::gateway) struct Connection {
     place: OwnedSemaphorePermit,
@@ -39,7 +39,7 @@ impl Connections {
 }
 
 impl Connection {
-    /// Runs the work of the connection in a thread of its own.
+    /// Runs the work of the connection on a separate thread.
     pub(in crate::gateway) fn run(self, work: impl FnOnce() + Send + 'static) -> Answered<()> {
         let Self { place } = self;
         let work = move || {

@@ -1,10 +1,10 @@
-//! The errors of video as the service answers them.
+//! The service's answers to errors of video.
 
 use crate::gateway::catalogue::internal;
 use crate::gateway::fault::{Answered, Fault};
 use crate::video::VideoError;
 
-/// Returns what a caller is told of an error.
+/// Returns the answer to an error.
 pub(in crate::gateway) fn fault(error: &VideoError) -> Fault {
     let text = error.to_string();
     match error {

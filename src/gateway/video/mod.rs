@@ -1,6 +1,6 @@
 //! Video streams: Amazon Kinesis Video Streams, with the video of this library.
 //!
-//! The video streams of a gateway lie in a directory of their own in that of its store. Each is opened when it is first needed.
+//! The video streams of a gateway are in a separate directory inside that of its store. Each is opened when it is first needed.
 
 mod connections;
 mod faults;
@@ -30,7 +30,7 @@ use super::names::OWN_FILES;
 use crate::video::VideoStreamOptions;
 use crate::{Error, HOUR, MaintenancePool, Stream};
 
-/// Where the video streams lie in the directory of the store.
+/// The directory of the video streams in that of the store.
 const DIRECTORY: &str = "video";
 /// The longest name, which is that of a directory.
 const NAME_BYTES_MAX: usize = 255;
@@ -40,12 +40,12 @@ const RECORD_BYTES_MAX: u64 = 56 << 20;
 /// The longest retention, as in Kinesis.
 pub(super) const RETENTION_HOURS_MAX: i64 = 87_600;
 
-/// What the operator says of video streams.
+/// The operator's settings for video streams.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     /// How many video streams there may be.
     pub(super) streams_max: usize,
-    /// How many producers and viewers may have a connection that goes on, such as one of `PutMedia` or `GetMedia`.
+    /// How many producers and viewers may have a long-lived connection, such as for `PutMedia` or `GetMedia`.
     pub(super) connections_max: usize,
     /// How large the segments of the log are.
     pub(super) segment_bytes: u64,
@@ -78,7 +78,7 @@ pub(super) struct Video {
     behaviour: Arc<Behaviour>,
     rules: Rules,
     pool: MaintenancePool,
-    /// Those that are open. A slot is locked while its stream is opened or deleted, and the map never for long.
+    /// The open ones. A slot is locked while its stream is opened or deleted; the map is never locked for long.
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     /// Locked while one is created.
     creating: Mutex<()>,
@@ -215,10 +215,10 @@ impl Video {
         })
     }
 
-    /// Closes a video stream for all that use it, and deletes it.
+    /// Closes a video stream for all its users, and deletes it.
     pub(super) fn delete(&self, known: &KnownVideo) -> Answered<()> {
         self.with_slot(&known.name, |slot| {
-            // By now the name may belong to another one.
+            // The name may now belong to another one.
             if slot.as_ref().is_none_or(|current| current.created != known.created) {
                 return Err(self.missing(&known.name));
             }

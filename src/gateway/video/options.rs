@@ -1,4 +1,4 @@
-//! What the operator of a gateway says of video streams.
+//! The settings of a gateway for video streams.
 
 use crate::gateway::Gateway;
 

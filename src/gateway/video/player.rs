@@ -1,4 +1,4 @@
-//! What players ask for: playlists, manifests and fragments, by URLs whose token says what the player may have.
+//! Answers to players: playlists, manifests and fragments, by URLs whose token defines the player's access.
 
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -13,12 +13,12 @@ use crate::video::{DashLink, FragmentNumber, HlsContainer, HlsLink};
 
 const HLS: &str = "/hls/v1/";
 const DASH: &str = "/dash/v1/";
-/// What players ask for again and again.
+/// For files that players reload repeatedly.
 const CHANGES: HeaderValue = HeaderValue::from_static("no-store");
-/// What stays as it is, for whoever has the token.
+/// For files that never change, cached only by the client with the token.
 const STAYS: HeaderValue = HeaderValue::from_static("private, max-age=3600");
 
-/// Returns whether a path is one of those of players.
+/// Returns whether a path belongs to players.
 pub(in crate::gateway) fn is_played(path: &str) -> bool {
     path.starts_with(HLS) || path.starts_with(DASH)
 }
@@ -95,7 +95,7 @@ fn fragment(content_type: &'static str, bytes: Vec<u8>) -> Answered<File> {
     Ok((content_type, STAYS, bytes.into()))
 }
 
-/// Returns a value of a query. Tokens and numbers have nothing in them that would be encoded.
+/// Returns a value of a query. Tokens and numbers contain nothing that needs encoding.
 fn value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
@@ -109,7 +109,7 @@ fn count(query: &str, name: &str) -> Answered<u64> {
     number.ok_or_else(|| Fault::invalid(format!("The query has no {name}.")))
 }
 
-/// Links are relative, so that they are good wherever the player sees the server.
+/// Links are relative, so that they work at whatever address the player sees the server.
 fn hls_link(link: HlsLink, token: &str) -> String {
     match link {
         HlsLink::MediaPlaylist => format!("getHLSMediaPlaylist.m3u8?SessionToken={token}"),

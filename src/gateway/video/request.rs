@@ -14,11 +14,11 @@ use crate::gateway::http::{Answer, Body, Pieces, Request};
 use crate::gateway::operations::{Reply, find_video};
 use crate::gateway::wire::{Format, Value};
 
-/// Where media are put.
+/// The path of `PutMedia`.
 pub(in crate::gateway) const PUT_MEDIA: &str = "/putMedia";
 
 const JSON: &str = "application/json";
-/// What the headers of `PutMedia` are called, and what they would be called in a body.
+/// The names of `PutMedia`'s headers, and the names that they would have in a body.
 const HEADERS: [(&str, &str); 4] = [
     ("x-amzn-stream-name", "StreamName"),
     ("x-amzn-stream-arn", "StreamARN"),
@@ -75,7 +75,7 @@ impl Front {
                 let Answer { status, headers, .. } = whole(StatusCode::OK, content_type, "");
                 Answer { status, headers, body: Body::Pieces(pieces) }
             }
-            // No operation of video replies anything else.
+            // Operations of video have no other replies.
             Ok(_) => whole(StatusCode::OK, JSON, "{}"),
             Err(fault) => {
                 let fault = as_argument(fault);
@@ -86,7 +86,7 @@ impl Front {
     }
 }
 
-/// What is out of its bounds is an argument, in this service.
+/// In this service, a bounds violation is an invalid argument.
 fn as_argument(fault: Fault) -> Fault {
     match fault.kind {
         "ValidationException" => Fault { kind: "InvalidArgumentException", ..fault },
@@ -94,7 +94,7 @@ fn as_argument(fault: Fault) -> Fault {
     }
 }
 
-/// Returns an error as this service writes it.
+/// Returns an error in the form of this service.
 pub(super) fn refuse(fault: &Fault) -> Answer {
     let status = match fault.kind {
         "ResourceNotFoundException" => StatusCode::NOT_FOUND,
@@ -108,7 +108,7 @@ pub(super) fn refuse(fault: &Fault) -> Answer {
     answer
 }
 
-/// Returns the headers of `PutMedia` as a body would have them.
+/// Returns the headers of `PutMedia` in the form of a body.
 fn of_headers(request: &Request) -> Answered<Value<'static>> {
     let header = |name: &str| -> Answered<Option<String>> {
         let Some(value) = request.headers.get(name) else { return Ok(None) };
@@ -126,7 +126,7 @@ fn of_headers(request: &Request) -> Answered<Value<'static>> {
     Ok(body.with("ProducerStartTimestamp", Some(Value::Time(start))))
 }
 
-/// Parses seconds since 1970, with up to six decimals that count.
+/// Parses seconds since 1970, with up to six significant decimals.
 fn parse_seconds(text: &str) -> Option<Timestamp> {
     let (seconds, decimals) = text.split_once('.').unwrap_or((text, ""));
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! Sessions of players: their tokens hold all that is needed to continue one, and those in use are kept.
+//! Sessions of players: their tokens hold all data needed to continue one, and sessions in use are cached.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::video::{
     PlaybackMode, SessionStart, TimeSource,
 };
 
-/// So many sessions are kept. A further one takes the place of the one that was used least recently, which is made again when it is used.
+/// How many sessions are cached. A further one replaces the least recently used one, which is recreated when it is used.
 const SESSIONS_MAX: usize = 256;
 
-/// What a caller asks to play. Times are in microseconds.
+/// A request to play. Times are in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::gateway) struct Ask {
     /// `None` for DASH.
@@ -49,7 +49,7 @@ pub(in crate::gateway) enum Mode {
     OnDemand(u64, u64),
 }
 
-/// What is asked of HLS only.
+/// The parameters of HLS only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::gateway) struct Hls {
     #[serde(rename = "t", default)]
@@ -69,12 +69,12 @@ pub(in crate::gateway) enum Discontinuities {
     OnDiscontinuity,
 }
 
-/// What the token of a session holds.
+/// The contents of a session token.
 #[derive(Debug, Serialize, Deserialize)]
 struct Held {
     #[serde(rename = "n")]
     stream: String,
-    /// When the stream was created, in milliseconds: tells streams of one name apart.
+    /// When the stream was created, in milliseconds: distinguishes streams of the same name.
     #[serde(rename = "c")]
     created: u64,
     #[serde(rename = "a")]
@@ -94,7 +94,7 @@ pub(in crate::gateway) enum Played {
     Dash(DashSession),
 }
 
-/// The sessions that are kept, by their tokens, with when they were used last.
+/// The cached sessions, by their tokens, with their times of last use.
 #[derive(Debug, Default)]
 pub(in crate::gateway) struct Sessions {
     kept: Mutex<HashMap<String, (u64, Arc<Played>)>>,
@@ -235,7 +235,7 @@ impl Sessions {
     }
 }
 
-/// Writes a token so that it can be in a URL as it is.
+/// Converts a token to a form that needs no encoding in a URL.
 fn to_url(token: &str) -> String {
     token.trim_end_matches('=').replace('+', "-").replace('/', "_")
 }

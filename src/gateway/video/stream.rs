@@ -1,4 +1,4 @@
-//! A video stream of the gateway: what Kinesis knows of it, and the fragments.
+//! A video stream of the gateway: its definition, and its fragments.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::video::VideoStream;
 /// The property of a stream that holds a definition.
 pub(super) const PROPERTY: &str = "kinesis-video";
 
-/// What Kinesis knows of a video stream and the log does not.
+/// The settings of a video stream in Kinesis that the log lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::gateway) struct Definition {
-    /// Changes with each change. Clients give it to say which definition they have seen.
+    /// Changes with each change. Clients send it to identify the definition that they have seen.
     pub(in crate::gateway) version: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::gateway) device: Option<String>,
@@ -52,7 +52,7 @@ pub(in crate::gateway) struct KnownVideo {
     pub(in crate::gateway) arn: String,
     pub(in crate::gateway) created: Timestamp,
     pub(in crate::gateway) stream: VideoStream,
-    /// Replaced as a whole, so that nobody who reads it holds up a change.
+    /// Replaced as a whole, so that readers do not hold up a change.
     definition: RwLock<Arc<Definition>>,
     /// Locked while the definition changes.
     changes: Mutex<()>,
@@ -78,12 +78,12 @@ impl KnownVideo {
         })
     }
 
-    /// Returns the definition as it is now.
+    /// Returns the current definition.
     pub(in crate::gateway) fn definition(&self) -> Arc<Definition> {
         Arc::clone(&self.definition.read())
     }
 
-    /// Changes the definition. If a version is given, it has to be the one that is there.
+    /// Changes the definition. If a version is given, it must be the current one.
     pub(in crate::gateway) fn change(
         &self,
         version: Option<&str>,

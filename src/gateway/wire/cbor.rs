@@ -46,7 +46,7 @@ fn convert<'a>(item: Item, depth_left: usize) -> Result<Value<'a>, Malformed> {
         }
         Item::Tag(TIME, time) => match *time {
             Item::Integer(millis) => Value::Time(Timestamp::from_millis(clamp(millis)?)),
-            // No SDK writes this. RFC 8949 says that it is seconds, and they are read as those of JSON.
+            // No SDK writes this. According to RFC 8949, it is seconds, which are read like those of JSON.
             Item::Float(seconds) => Value::Float(seconds),
             _ => return Err(Malformed),
         },
@@ -55,7 +55,7 @@ fn convert<'a>(item: Item, depth_left: usize) -> Result<Value<'a>, Malformed> {
     })
 }
 
-/// A time before 1970 is as good as 1970, and one that is out of range as good as the end of time.
+/// A time before 1970 becomes 1970, and one beyond the range becomes the latest time.
 fn clamp(millis: i128) -> Result<u64, Malformed> {
     u64::try_from(millis.clamp(0, i128::from(u64::MAX / 1_000))).map_err(|_| Malformed)
 }

@@ -1,4 +1,4 @@
-//! The frames of an event stream, `application/vnd.amazon.eventstream`, which carries what is pushed to a subscriber.
+//! The frames of an event stream, `application/vnd.amazon.eventstream`, which carries the events pushed to a subscriber.
 
 use super::Format;
 

@@ -9,7 +9,7 @@ use std::fmt;
 
 pub(super) use value::{Map, Value};
 
-/// How deep lists and maps may lie in each other. The deepest request has four levels.
+/// How deep lists and maps may be nested. The deepest request has four levels.
 const DEPTH_MAX: usize = 64;
 
 /// How a body is written. An answer uses the format of its request.

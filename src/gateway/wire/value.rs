@@ -1,4 +1,4 @@
-//! A value of the service's data model, whatever it is written in.
+//! A value of the service's data model, whatever its format.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use crate::Timestamp;
 /// The members of a structure or a map, in their order.
 pub(in crate::gateway) type Map<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
-/// A value that was read or is to be written. Texts and blobs are borrowed from where they lie, if they can be.
+/// A value that was read or is to be written. Texts and blobs are borrowed from the input if possible.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::gateway) enum Value<'a> {
     Null,
@@ -15,9 +15,9 @@ pub(in crate::gateway) enum Value<'a> {
     Integer(i64),
     Float(f64),
     Text(Cow<'a, str>),
-    /// Base64 in JSON. What is read from JSON is a text until its shape says that it is a blob.
+    /// Base64 in JSON. A value read from JSON is a text until its shape says that it is a blob.
     Blob(Cow<'a, [u8]>),
-    /// Seconds in JSON, milliseconds in CBOR. What is read from JSON is a number until its shape says that it is a time.
+    /// Seconds in JSON, milliseconds in CBOR. A value read from JSON is a number until its shape says that it is a time.
     Time(Timestamp),
     List(Vec<Self>),
     Map(Map<'a>),
@@ -34,7 +34,7 @@ impl<'a> Value<'a> {
         Self::Text(text.into())
     }
 
-    /// Adds a member to a structure, unless it is `None`: what is absent is not written.
+    /// Adds a member to a structure, unless it is `None`: absent members are not written.
     pub(in crate::gateway) fn with(mut self, name: &'static str, value: Option<Self>) -> Self {
         if let (Self::Map(members), Some(value)) = (&mut self, value) {
             members.push((Cow::Borrowed(name), value));

@@ -1,8 +1,8 @@
 //! The segments that a reader has fetched from an archive, up to a bound.
 //!
-//! Each is a file without a name, mapped for its readers: it is gone once nobody maps it, also if the process is killed. So nothing has to be
-//! found again, shared with other processes, or cleaned up. When the bound is reached, the segments go that were used least recently, except for
-//! those that a reader is in or that somebody holds a batch of.
+//! Each is a file without a name, mapped for its readers. It disappears once nobody maps it, even if the process is killed, so nothing has to be
+//! found again, shared with other processes, or cleaned up. At the bound, the least recently used segments are dropped, except for those that a
+//! reader or a batch uses.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,19 +28,19 @@ pub(crate) struct ArchiveCache {
     archive: Arc<dyn Archive>,
     dir: OwnPath,
     bytes_max: u64,
-    /// Locked for moments only, also while a slot is locked. Whoever has it locked only tries to lock slots.
+    /// Locked for moments only, also while a slot is locked. A thread that has it locked only tries to lock slots.
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Those that are fetched, or are being fetched. Each counts towards the bound.
+    /// The segments that are fetched or being fetched. Each counts towards the bound.
     segments: BTreeMap<Key, Fetched>,
     /// Raised with each use.
     use_count: u64,
 }
 
-/// A shard, and the first sequence number of a segment and the one after its last: it may be archived again, with more records.
+/// A shard, a segment's first sequence number, and the number after its last: the segment may be archived again with more records.
 type Key = (ShardId, SequenceNumber, SequenceNumber);
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl ArchiveCache {
         name::list(&*self.archive, shard)
     }
 
-    /// Returns a segment for reading. Fetches it first, if need be. Returns `None` if the archive does not have it any more.
+    /// Returns a segment for reading, and fetches it first if necessary. Returns `None` if the archive no longer has it.
     pub(crate) fn window(&self, segment: &ArchivedSegment) -> Result<Option<Arc<Window>>> {
         loop {
             let slot = self.state.lock().slot_of(segment);
@@ -100,7 +100,7 @@ impl ArchiveCache {
         }
     }
 
-    /// Returns the error for a segment that is listed again and again, and cannot be fetched.
+    /// Returns the error for a segment that is listed repeatedly but cannot be fetched.
     pub(crate) fn gone(&self, segment: Option<&ArchivedSegment>) -> Error {
         let name = segment.map(ArchivedSegment::name).unwrap_or_default();
         failure(&*self.archive, "fetch", &name, io::ErrorKind::NotFound.into())
@@ -108,7 +108,7 @@ impl ArchiveCache {
 
     fn fetch(&self, segment: &ArchivedSegment) -> Result<Arc<Window>, FetchError> {
         let file = DataFile::create_unnamed(&self.dir).map_err(|error| match error {
-            // This disk is full, and not that of the stream.
+            // This disk is full, not the stream's.
             Error::StorageFull(path) => {
                 let full = io::ErrorKind::StorageFull.into();
                 FetchError::Failed(IoFailure::new("fetch a segment to", &*path, full).into())
@@ -116,14 +116,14 @@ impl ArchiveCache {
             error => FetchError::Failed(error),
         })?;
         fetch(&*self.archive, segment, &file)?;
-        // What is wrong with its frames is reported under the name of the object.
+        // Faults in its frames are reported under the object's name.
         let path = self.dir.join(segment.name());
         let place = SegmentPlace { shard: segment.shard, base: segment.base, path };
         let window = Window::open_unnamed(&file, place, segment.end).map_err(FetchError::Failed)?;
         Ok(Arc::new(window))
     }
 
-    /// Closes the segments that were used least recently until the others are within the bound, as far as nobody uses them.
+    /// Closes unused segments, least recently used first, until the rest are within the bound.
     fn make_room(&self) {
         let mut state = self.state.lock();
         let mut bytes: u64 = state.segments.values().map(|it| it.bytes).sum();
@@ -159,7 +159,7 @@ impl State {
 }
 
 impl Fetched {
-    /// Takes the window away, unless somebody reads in it or holds bytes of it, or it is being fetched.
+    /// Takes the window, unless a reader is in it, somebody holds bytes of it, or it is being fetched.
     fn take_idle_window(&self) -> Option<Arc<Window>> {
         let mut slot = self.slot.try_lock()?;
         if slot.as_ref().is_none_or(Window::is_shared) { None } else { slot.take() }

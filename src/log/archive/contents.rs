@@ -1,4 +1,4 @@
-//! The manifest in an archive: all shards that ever were.
+//! The manifest in an archive: all shards that ever existed.
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Write};
@@ -25,7 +25,7 @@ pub(crate) fn load(archive: &dyn Archive) -> Result<Option<Manifest>> {
     Manifest::decode(&text.0, path.as_ref()).map(Some)
 }
 
-/// Takes as many bytes as a manifest may have.
+/// Accepts as many bytes as a manifest may have.
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {
@@ -61,7 +61,7 @@ pub(super) fn other_history(archive: &dyn Archive) -> Error {
     ))
 }
 
-/// Adds the shards of a stream to the manifest in its archive, which was read before the stream's. Returns what is archived then.
+/// Adds the shards of a stream to the manifest in its archive, which was read before the stream's. Returns the resulting manifest.
 pub(crate) fn add(archive: &dyn Archive, archived: Option<Manifest>, stream: &Manifest) -> Result<Manifest> {
     if let Some(archived) = &archived {
         check_same(archive, archived, stream)?;
@@ -80,7 +80,7 @@ pub(crate) fn add(archive: &dyn Archive, archived: Option<Manifest>, stream: &Ma
     Ok(merged)
 }
 
-/// Returns what a manifest in an archive says once the shards of the stream are added to it. What changes with time alone is left out.
+/// Returns the archived manifest with the shards of the stream added. Leaves out what changes with time alone.
 fn merge(archived: Option<&Manifest>, stream: &Manifest) -> Manifest {
     let mut shards = stream.shards.clone();
     if let Some(archived) = archived {
@@ -97,8 +97,8 @@ fn merge(archived: Option<&Manifest>, stream: &Manifest) -> Manifest {
     merged
 }
 
-/// Returns the archived shards that a stream does not have any more. One that nobody has archived as closed is: it ended at the latest where those
-/// begin that have its hash keys now.
+/// Returns the archived shards that a stream no longer has. One that was never archived as closed counts as closed: it ended, at the latest, where
+/// the shards begin that have its hash keys now.
 pub(crate) fn expired<'a>(
     archived: &'a [ShardDescription],
     stream: &'a [ShardDescription],
@@ -119,8 +119,8 @@ pub(crate) fn expired<'a>(
     })
 }
 
-/// Gives shards, whose parents nobody knows any more, the parents that come closest: the latest archived shards that had their hash keys. So all records
-/// of these keys are read before.
+/// Gives shards with unknown parents the closest ones: the latest archived shards that had their hash keys. So all earlier records of these keys
+/// are read first.
 pub(crate) fn adopt_orphans(all: &mut [ShardDescription], expired: &[ShardDescription]) {
     let ranges: BTreeMap<_, _> = all.iter().map(|shard| (shard.id, shard.hash_key_range)).collect();
     let misses_a_parent = |shard: &ShardDescription| shard.parents().any(|id| !ranges.contains_key(&id));
@@ -130,7 +130,7 @@ pub(crate) fn adopt_orphans(all: &mut [ShardDescription], expired: &[ShardDescri
         let had_keys =
             |shard: &&ShardDescription| shard.id < orphan.id && shard.hash_key_range.overlaps(&range);
         for before in expired.iter().rev().filter(had_keys) {
-            // Of an ancestor whose keys a later one had, all is read before that one.
+            // An ancestor whose keys a later one had is read completely before the later one.
             let (start, end) =
                 (before.hash_key_range.start.max(range.start), before.hash_key_range.end.min(range.end));
             let has_all = |later: &ShardId| ranges[later].start <= start && end <= ranges[later].end;

@@ -15,7 +15,7 @@ use crate::log::types::error::{Error, Result};
 /// Why a fetch failed.
 #[derive(Debug)]
 pub(super) enum FetchError {
-    /// There is no such object any more.
+    /// The object no longer exists.
     Gone(Error),
     Failed(Error),
 }
@@ -76,7 +76,7 @@ pub(super) fn is_whole(segment: &ArchivedSegment, file: &DataFile) -> Result<boo
         && trailer.is_some_and(|trailer| trailer.frames.end_sequence == segment.end.get()))
 }
 
-/// Writes what comes into a file, up to as many bytes as there should be.
+/// Writes the fetched bytes to a file, up to the expected length.
 struct Target<'a> {
     file: &'a DataFile,
     at: u64,

@@ -1,31 +1,31 @@
-//! An archive of a stream: copies of its sealed segments, under names, in a place that may be far away.
+//! An archive of a stream: copies of its sealed segments, stored under names in a place that may be remote.
 //!
 //! An archive holds two kinds of objects:
-//! - `shards/SHARD/NAME`: a sealed segment, byte for byte. Its name says everything that a reader has to know before it fetches the segment
-//!   (`name.rs`), and is the only thing that says that it is archived.
-//! - `stream.json`: a manifest. It names all shards that ever were, with their places in the lineage and, once they are closed, their ends. It
-//!   has the settings and the wrapped keys, and no holds and marks.
+//! - `shards/SHARD/NAME`: a sealed segment, byte for byte. Its name has everything that a reader must know before it fetches the segment
+//!   (`name.rs`), and is the only sign that the segment is archived.
+//! - `stream.json`: a manifest. It names all shards that ever existed, with their places in the lineage and, once they are closed, their ends. It
+//!   has the settings and the wrapped keys, but no holds or marks.
 //!
-//! **A pass of archiving** (`contents.rs`, `upload.rs`) does these steps, and may end after any of them, or run twice at the same time:
+//! **A pass of archiving** (`contents.rs`, `upload.rs`) takes these steps. It may end after any of them, and two passes may run at the same time:
 //! 1. The shards of the stream are added to the manifest in the archive. Nothing is ever taken from it.
-//! 2. Of each shard, parents before children, the sealed segments that the archive does not have are put there, oldest first. A child waits until
-//!    nothing is left to archive of its parents. So the archive holds, at each moment, all that was put before what it holds.
-//! 3. The hold on retention is released up to there. Of a shard that is not closed in the archived manifest, the last archived segment stays
-//!    held: a shard that expires has had its end archived before.
+//! 2. The missing sealed segments of each shard are put into the archive, parents before children, oldest first. A child waits until its parents
+//!    are archived completely. So if the archive holds a record, it also holds everything that was put before it.
+//! 3. The hold on retention is released up to there. If a shard is not closed in the archived manifest, its last archived segment stays held, so
+//!    that the end of a shard is archived before the shard expires.
 //!
-//! What is sealed has been synced, and everything before it as well: no crash takes such records back, and no other ones get their numbers. The one
-//! sealed segment that may still change is the last one of a stream that was closed: the next put may resume it. It is archived again then,
-//! under the name of its new end, and whoever finds two segments with one beginning takes the longer one.
+//! A sealed segment and everything before it are synced: no crash takes these records back, and no other records get their numbers. The only
+//! sealed segment that may still change is the last one of a stream that was closed: the next put may resume it. It is then archived again, under
+//! a name with its new end. A reader that finds two segments with the same beginning takes the longer one.
 //!
 //! | a crash after | leaves |
 //! |---|---|
 //! | 1 | shards without segments, which is nothing to their readers |
-//! | a part of 2 | fewer segments. The next pass goes on, because names say what is there |
+//! | a part of 2 | fewer segments. The next pass continues, because names show what is there |
 //! | an object of 2 that was not complete | nothing under its name, as [`Archive`] demands |
-//! | 2 | more held than need be |
+//! | 2 | more records held than necessary |
 //!
-//! **Reading** (`cache.rs`). A reader that is behind the horizon of the stream's own files looks for its segment in the list of names. It lists them
-//! again only if the horizon has moved since: the archive has everything before a horizon that a hold has let pass.
+//! **Reading** (`cache.rs`). A reader that is behind the horizon of the stream's own files looks for its segment in the list of names. It lists
+//! them again only if the horizon has moved since: the hold keeps the horizon from passing anything that is not archived.
 
 pub(crate) mod cache;
 pub(crate) mod contents;
@@ -43,9 +43,9 @@ use crate::log::types::error::{Corruption, Error, IoFailure};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 
-/// Returns the error of an archive that did not do something to an object.
+/// Returns the error for an archive that failed to act on an object.
 fn failure(archive: &dyn Archive, action: &'static str, name: &str, source: io::Error) -> Error {
-    // `NotFound` would say that a file of the stream is gone.
+    // `NotFound` would mean that a file of the stream is gone.
     let source = match source.kind() {
         io::ErrorKind::NotFound => io::Error::other(format!("it is not there: {source}")),
         _ => source,

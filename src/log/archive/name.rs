@@ -1,4 +1,4 @@
-//! The names of archived segments, which say what is in them.
+//! The names of archived segments, which describe their contents.
 
 use super::failure;
 use crate::log::format::salt::SALT_BYTES;
@@ -10,7 +10,7 @@ use crate::log::types::time::Timestamp;
 
 const EXTENSION: &str = ".seg";
 const SHARDS: &str = "shards/";
-/// So many bytes of a segment's salt tell it from one with the same numbers in another copy of the stream.
+/// This many bytes of a segment's salt distinguish it from one with the same numbers in another copy of the stream.
 const IDENTITY_BYTES: usize = 8;
 
 /// A segment in an archive.
@@ -37,7 +37,7 @@ pub(crate) fn identity_of(salt: &[u8; SALT_BYTES]) -> u64 {
     salt[..IDENTITY_BYTES].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// Returns what the names of all segments of a shard begin with.
+/// Returns the prefix of the names of all segments of a shard.
 fn prefix_of(shard: ShardId) -> String {
     format!("{SHARDS}{:012}/", shard.get())
 }
@@ -53,7 +53,7 @@ impl ArchivedSegment {
         )
     }
 
-    /// Returns the segment of a name, if it is one.
+    /// Returns the segment that a name describes, if it is a segment's name.
     pub(crate) fn parse(shard: ShardId, name: &str) -> Option<Self> {
         let mut parts = name.strip_prefix(&prefix_of(shard))?.strip_suffix(EXTENSION)?.split('-');
         let mut number = |radix| u64::from_str_radix(parts.next()?, radix).ok();
@@ -76,8 +76,8 @@ impl ArchivedSegment {
     }
 }
 
-/// Returns the segments that an archive has of a shard, in order. None overlaps the one before: of two that begin together, the longer one is the
-/// same segment, archived again after more was put into it.
+/// Returns the segments that an archive has of a shard, in order. None overlaps the one before. Of two that begin together, the longer one is
+/// kept: it is the same segment, archived again with more records.
 pub(crate) fn list(archive: &dyn Archive, shard: ShardId) -> Result<Vec<ArchivedSegment>> {
     let prefix = prefix_of(shard);
     let names = archive.list(&prefix).map_err(|error| failure(archive, "list", &prefix, error))?;
@@ -108,7 +108,7 @@ pub(crate) fn first_held(segments: &[ArchivedSegment], from: SequenceNumber) -> 
     segments.get(at).map(|segment| segment.base.max(from))
 }
 
-/// Returns how far segments without a gap reach that hold `from`, or `from` if none does.
+/// Returns how far the segments reach without a gap from `from` on, or `from` if none holds it.
 pub(crate) fn held_to(segments: &[ArchivedSegment], from: SequenceNumber) -> SequenceNumber {
     let at = segments.partition_point(|segment| segment.end <= from);
     segments[at..].iter().fold(from, |end, segment| if segment.base <= end { segment.end } else { end })

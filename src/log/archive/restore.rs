@@ -1,7 +1,7 @@
 //! Making the files of a stream from its archive.
 //!
-//! All segments are fetched, each under another name until it is whole and synced, so that a later attempt can keep it. Records that the archive does
-//! not have between others become a segment that says that they are lost, as salvage leaves one: a stream has no gaps.
+//! All segments are fetched, each under another name until it is whole and synced, so that a later attempt can keep it. Where records are missing
+//! between others, a segment marks them as lost, as salvage does: a stream has no gaps.
 
 use std::ops::ControlFlow;
 
@@ -22,7 +22,7 @@ use crate::log::types::options::Retention;
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
-/// More lost records than this are no gap, but names that nobody has written.
+/// More lost records than this are not a gap but forged or garbled names.
 const GAP_MAX: u64 = 1 << 40;
 
 /// Returns the manifest in an archive that a stream can be made of.
@@ -30,8 +30,8 @@ pub(crate) fn manifest_in(archive: &dyn Archive) -> Result<Manifest> {
     contents::load(archive)?.ok_or_else(|| contents::missing(archive))
 }
 
-/// Makes the files of a stream in a directory, from the manifest in its archive. Returns the manifest that makes them a stream, and keeps records
-/// forever; the caller stores it. Returns `None` if the caller stops it.
+/// Makes the files of a stream in a directory, from the manifest in its archive. Returns the manifest that makes them a stream that keeps its
+/// records forever; the caller stores it. Returns `None` if the caller stops it.
 pub(crate) fn build(
     archive: &dyn Archive,
     mut manifest: Manifest,
@@ -41,7 +41,7 @@ pub(crate) fn build(
 ) -> Result<Option<Manifest>> {
     let shards = shards_dir(new);
     dir::create(&shards)?;
-    // What an attempt for another stream has left.
+    // Leftovers of an attempt for another stream.
     dir::remove_others(new, |name| shards.file_name() == Some(name))?;
     let dirs: Vec<_> = manifest.shards.iter().map(|shard| ShardDir::new(new, shard.id)).collect();
     dir::remove_others(&shards, |name| dirs.iter().any(|dir| dir.path().file_name() == Some(name)))?;
@@ -136,7 +136,7 @@ impl RestoredShard<'_> {
             (None, Some(closing)) => (closing, closing),
             (None, None) => (first_sequence, first_sequence),
         };
-        // Its children may go on from what is missing.
+        // Records missing at the end become lost ones, because the children begin after them.
         if let Some(closing) = self.shard.closing_sequence.filter(|&closing| closing > end) {
             self.add_lost(end, closing, self.last)?;
             end = closing;

@@ -16,14 +16,14 @@ use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
-/// So many bytes of a file are read at a time.
+/// How many bytes of a file are read at a time.
 const READ_BYTES: usize = 256 << 10;
 
 /// What an archive has of a shard, as an archiver knows it.
 #[derive(Debug)]
 pub(crate) struct ArchivedShard {
     segments: Vec<ArchivedSegment>,
-    /// All files before were compared with what the archive has of them.
+    /// All files before this number were compared with their archived copies.
     compared_to: SequenceNumber,
 }
 
@@ -94,7 +94,7 @@ impl ArchivedShard {
                 return Err(contents::other_history(archive));
             }
             if known.end == segment.end {
-                // Two copies of a stream that was closed go on in its last segment with the same salt.
+                // Two copies of a closed stream continue its last segment with the same salt.
                 let is_same = known.last == segment.last;
                 return if is_same { Ok(true) } else { Err(contents::other_history(archive)) };
             }
@@ -103,7 +103,7 @@ impl ArchivedShard {
     }
 }
 
-/// Looks at the file of a segment, without its frames. Returns `None` if it is not sealed. The file stays locked, so that it is not filled again.
+/// Examines the file of a segment, except for its frames. Returns `None` if it is not sealed. The file stays locked, so that it is not filled again.
 fn examine(
     place: &SegmentPlace,
     next: Option<SequenceNumber>,
@@ -156,7 +156,7 @@ fn put(archive: &dyn Archive, file: &DataFile, segment: &ArchivedSegment) -> Res
     archive.put(&name, &mut content).map_err(|error| failure(archive, "write", &name, error))
 }
 
-/// The bytes of a segment's file. It fails at the end if they are not those that were checked: the last segment of a stream that was closed may be
+/// The bytes of a segment's file. Reading fails at the end if they differ from those that were checked: the last segment of a closed stream may be
 /// resumed meanwhile.
 struct Content<'a> {
     file: &'a DataFile,

@@ -1,7 +1,8 @@
 //! The shards that have expired and are archived, for a reader that was given the archive of its stream.
 //!
-//! The manifest in the archive is read when the stream's own one lacks a shard that is not known from there: by whoever asks for all shards, or comes
-//! to the end of one that has expired, and gets the error if the archive is out of reach. Nobody else waits for it, and no lock is held meanwhile.
+//! The archived manifest is read when the stream's own manifest lacks a shard that is not known from the archive. The caller that asks for all
+//! shards, or reaches the end of an expired one, reads it, and gets the error if the archive is out of reach. Nobody else waits for it, and no lock
+//! is held meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::log::types::describe::ShardDescription;
 use crate::log::types::error::Result;
 use crate::log::types::shard_id::ShardId;
 
-/// The shards of the stream may change while the manifest in the archive is read. Then it is read again, up to so often.
+/// The shards of the stream may change while the manifest in the archive is read. Then it is read again, up to this many times.
 const READINGS_MAX: u32 = 3;
 
 /// What is known of an archive.
@@ -34,7 +35,7 @@ impl ArchivedShards {
         Self { cache, manifest: None, read_for: None }
     }
 
-    /// Returns whether the archive may know shards that the stream does not have any more, and that are not known from there.
+    /// Returns whether the archive may know shards that the stream no longer has and that are not known from the archive yet.
     fn is_stale(&self, named: &[ShardDescription], next_shard: u32) -> bool {
         let ids = named.iter().map(|shard| shard.id);
         let Some(read_for) = &self.read_for else { return true };
@@ -84,7 +85,7 @@ impl Followed {
         Ok(())
     }
 
-    /// Adds the archived shards that the stream does not have any more, and closes their readers, and those of the others that it does not have.
+    /// Adds the archived shards that the stream no longer has. Closes the readers of these and of all other shards that it no longer has.
     pub(super) fn add_archived(&self, state: &mut State) {
         let is_stale = state.has_stale_archive();
         let cache = state.archive.as_ref().map(|archive| &archive.cache);
@@ -113,8 +114,8 @@ impl Followed {
             if !reader.is_closed() && is_known {
                 let mut heirs: Vec<_> = lineage::children_of(&all, id).collect();
                 if heirs.is_empty() {
-                    // Its children are gone as well, or there are more parents than a shard has. Whoever reads it goes on with all that had its
-                    // keys, in their order.
+                    // Its children are gone as well, or there are more parents than a shard has. Its reader continues with all that had its keys,
+                    // in their order.
                     heirs = all.iter().filter(is_later).collect();
                 }
                 let first = heirs.iter().map(|heir| (heir.first_sequence, heir.created_at)).min();

@@ -1,4 +1,4 @@
-//! What the readers of shards that are closed, or have left the stream, learn of the shards that follow.
+//! How readers of shards that are closed, or have left the stream, learn of the shards that follow.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::log::types::shard_id::ShardId;
 
 pub(super) type Members = BTreeMap<ShardId, Member>;
 
-/// Lets the readers of closed shards find the children. `shards` are those that are there, `named` those that the manifest names.
+/// Lets the readers of closed shards find the children. `shards` are the existing ones, `named` the ones in the manifest.
 pub(super) fn announce_children(members: &Members, shards: &[ShardDescription], named: &[ShardDescription]) {
     let is_there = |id: ShardId| shards.binary_search_by_key(&id, |shard| shard.id).is_ok();
     for shard in shards {
@@ -34,8 +34,8 @@ pub(super) fn unnamed<'m>(
 
 /// Closes the readers of the shards that have expired.
 ///
-/// If they were split or merged since anybody looked, their children may have expired too. Then those of the other shards follow them that
-/// have no parents left and that own some of their hash keys: each of these comes from them.
+/// If they were split or merged since the last look, their children may have expired too. The other shards that have no parents left and own some
+/// of their hash keys then follow them: each of these descends from them.
 pub(super) fn close_unnamed(members: &mut Members, shards: &[ShardDescription], named: &BTreeSet<ShardId>) {
     let mut closed = vec![];
     for (id, member) in unnamed(members, named) {

@@ -1,8 +1,7 @@
 //! Waking the threads and tasks that wait for a record which another process puts.
 //!
-//! One thread listens for all who wait for any shard of a stream: one of those who wait, if it is a thread and nobody listens yet, or
-//! else a thread of the listener. It looks at the shards only after the bell has rung, and each second. Where there is no bell, it looks
-//! again and again, after longer and longer pauses.
+//! One thread listens for all waiters of a stream: a waiting thread, if nobody listens yet, or else a thread of the listener. It checks the shards
+//! only after the bell has rung, and every second. Without a bell, it checks repeatedly, after longer and longer pauses.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +46,7 @@ struct State {
     has_thread: bool,
 }
 
-/// Those who wait for a shard.
+/// The waiters of a shard.
 #[derive(Debug)]
 struct Waiting {
     reader: Weak<Reader>,
@@ -58,7 +57,7 @@ struct Waiting {
 
 type Known = (u64, u64, u64, bool);
 
-/// A shard that another process may write, as the threads see it that wait for its records.
+/// A shard that another process may write, as seen by the threads that wait for its records.
 #[derive(Debug)]
 pub(super) struct FollowedShard {
     shard: ShardId,
@@ -140,14 +139,14 @@ impl Listener {
         self.pass_barrier();
     }
 
-    /// Lets every put see the marks that were made before, unless this process sees its record afterwards.
+    /// Ensures that each put sees the marks that were made before, or that this process sees its record afterwards.
     fn pass_barrier(&self) {
         if !wake::barrier() {
             self.is_unordered.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Parks a thread that waits. It listens for all others meanwhile, if nobody does.
+    /// Parks a waiting thread. If nobody listens, it listens for all others meanwhile.
     fn park(self: &Arc<Self>, waiter: &Arc<Waiter>, deadline: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         if state.is_led {
@@ -182,7 +181,7 @@ impl Listener {
         if state.has_thread {
             self.arrived.notify_one();
         } else {
-            // The system has no thread left: those who wait have to look for themselves.
+            // The system has no thread left: the waiters have to look for themselves.
             let waiting = std::mem::take(&mut state.waiting);
             drop(state);
             std::thread::sleep(PAUSES[1]);
@@ -210,8 +209,7 @@ impl Listener {
         }
     }
 
-    /// Notifies those who wait for a shard that changes, until `is_over` returns `true` or until a deadline. Returns whether it was the
-    /// former.
+    /// Notifies the waiters of a shard that changes, until `is_over` returns `true` or until a deadline. Returns whether `is_over` ended it.
     fn listen(&self, deadline: Option<Instant>, is_over: impl Fn() -> bool) -> bool {
         let mut pause = PAUSES[0];
         while !is_over() {
@@ -230,12 +228,12 @@ impl Listener {
             let mut state = self.state.lock();
             state.rings = bell.as_ref().map_or(0, |bell| bell.rings());
             let mut woken = state.take_changed();
-            // Shards share marks: a put to one may have taken away the mark of those who wait for another.
+            // Shards share marks: a put to one may have taken away the mark of the waiters of another.
             while bell.as_ref().is_some_and(|bell| state.mark_again(bell)) {
                 self.pass_barrier();
                 woken.append(&mut state.take_changed());
             }
-            // Without the lock: a task that is woken may run at once.
+            // Without the lock: a task that is woken may run immediately.
             drop(state);
             pause = if woken.is_empty() { (pause * 2).min(PAUSES[1]) } else { PAUSES[0] };
             woken.iter().for_each(|waiter| waiter.notify());
@@ -251,12 +249,12 @@ impl Waiting {
 }
 
 impl State {
-    /// Takes away those who wait for a shard that has changed.
+    /// Removes and returns the waiters of changed shards.
     fn take_changed(&mut self) -> Vec<Arc<Waiter>> {
         let mut woken = vec![];
         self.waiting.retain(|_, waiting| {
             let has_changed = waiting.reader.upgrade().is_none_or(|reader| {
-                // An error is for the read that follows.
+                // The read that follows reports an error.
                 reader.refresh().is_err() || reader.known() != waiting.known
             });
             if has_changed {

@@ -1,17 +1,17 @@
 //! Following a stream that another process may have open: its manifest, and the readers of its shards.
 //!
-//! **Reload.** The opening that `live` speaks of is loaded, and how often the manifest was replaced → the manifest → the state of each
-//! shard → the first two once more. If one has changed, all of that is repeated. While a stream is being opened, `live` still speaks of the last
-//! opening. While damage is salvaged, it speaks of none; readers then keep what they know.
+//! **Reload.** A reader loads from `live` the current opening and how often the manifest was replaced → the manifest → the state of each shard →
+//! the first two once more. If one has changed, it repeats all of that. While a stream is being opened, `live` still shows the last opening. While
+//! damage is salvaged, it shows none; readers then keep what they know.
 //!
-//! **A shard closes.** Its process has written the manifest that names the children, and shows the children before it shows that the
-//! shard is closed. So whoever sees the latter finds the former, but only if it looks for the children afterwards. Until a shard is
-//! shown as closed, it is open, whatever the manifest says, and its children are not there yet.
+//! **A shard closes.** The writing process stores the manifest that names the children, then shows the children, and then shows that the shard is
+//! closed. So a reader that sees the shard closed finds the children, but only if it looks for them afterwards. Until a shard is shown as closed,
+//! it is open, whatever the manifest says, and its children do not exist yet.
 //!
-//! **A shard expires.** Its process has written a manifest that does not name it, and then takes its slot away. So a shard that the
-//! manifest names and that has no slot has expired since, and the manifest is another one by now. A shard that a manifest does not name
-//! never comes back. Its readers are told at once, whatever else is changing: its files are gone, and a reload may be repeated for long.
-//! Which shards follow it is only known once nothing has changed.
+//! **A shard expires.** The writing process stores a manifest that does not name it, and then takes its slot away. So a shard that the manifest
+//! names but that has no slot has expired since, and the manifest was replaced. A shard that a manifest does not name never comes back. Its
+//! readers are closed immediately, whatever else is changing: its files are gone, and a reload may be repeated for long. Which shards follow it is
+//! known only once a reload finds nothing changed.
 
 mod archived;
 mod closed;
@@ -93,7 +93,7 @@ type Shards = Vec<(ShardDescription, Arc<Reader>)>;
 #[derive(Debug)]
 struct Member {
     reader: Arc<Reader>,
-    /// Wakes those who wait for the shard.
+    /// Wakes the waiters of the shard.
     _waker: Arc<FollowedShard>,
 }
 
@@ -132,7 +132,7 @@ impl Followed {
         followed.bring_up_to_date(&mut followed.state.lock())?;
         match followed.ask_archive() {
             Err(error @ Error::InvalidArgument(_)) => Err(error),
-            // Out of reach. What the stream has itself can be read.
+            // The archive is out of reach. The stream's own records can be read.
             _ => Ok(followed),
         }
     }
@@ -156,7 +156,7 @@ impl Followed {
 
     /// Returns the manifest, or the last one that could be read.
     pub(crate) fn manifest(&self) -> Manifest {
-        // Whoever reads the shards meets the error.
+        // A reader of the shards gets the error.
         let _ = self.look(&mut self.state.lock());
         let _ = self.ask_archive();
         self.state.lock().manifest.clone()
@@ -213,7 +213,7 @@ impl Followed {
         Ok(StreamStats { shards, ..StreamStats::default() })
     }
 
-    /// Brings everything up to date, if it is not.
+    /// Brings everything up to date, if necessary.
     fn look(&self, state: &mut State) -> Result<()> {
         let is_current = state.live.as_ref().is_some_and(|live| {
             let opening = live.opening();
@@ -240,7 +240,7 @@ impl Followed {
         }
         match failed {
             Some(error) => Err(error),
-            // It is opened again and again. The next look may be luckier.
+            // The stream is reopened again and again. The next look may succeed.
             None => Ok(()),
         }
     }
@@ -264,7 +264,7 @@ impl Followed {
         unnamed(&state.members, &named).for_each(|(_, member)| member.reader.expire());
         let mut shards = manifest.shards.clone();
         let (mut there, mut over) = (BTreeSet::new(), BTreeSet::new());
-        // In the order of their creation: of the parents it is known by then whether they are closed.
+        // In the order of their creation, so that it is known by then whether the parents are closed.
         for at in 0..shards.len() {
             let shard = shards[at].clone();
             if shard.parents().any(|parent| named.contains(&parent) && !over.contains(&parent)) {
@@ -314,7 +314,7 @@ impl Followed {
         Ok(true)
     }
 
-    /// Closes the readers of the shards that the stream does not have any more.
+    /// Closes the readers of the shards that the stream no longer has.
     fn close_gone(&self, state: &mut State) {
         if state.archive.is_some() {
             return self.add_archived(state);
@@ -354,7 +354,7 @@ impl Followed {
         let (mut seen, words) = slot.read()?.ok_or_else(changed)?;
         let mut bases = if dir.path().is_own_dir()? { dir.bases()? } else { vec![] };
         bases.retain(|&base| base < seen.end);
-        // Loaded after the directory was listed: a file that was removed before is behind this. It may be beyond the end that was loaded.
+        // Loaded after the directory was listed: a file that was removed before is behind this horizon, which may be beyond the loaded end.
         let (now, _) = slot.read()?.ok_or_else(changed)?;
         seen.horizon = now.horizon.min(seen.end);
         Ok(Found { bases, seen, words })

@@ -13,8 +13,8 @@ use crate::log::types::compression::Compression;
 use crate::log::types::record::PutRecord;
 use crate::log::types::time::Timestamp;
 
-/// From this size on, the checksum of the records is computed before the sequence number is known and combined with that of the header
-/// later. Below it, combining costs more than it takes out of the append lock.
+/// From this size on, the checksum of the records is computed before the sequence number is known and combined with that of the header later.
+/// Below it, combining costs more than it saves under the append lock.
 const JOINED_CHECKSUM_BYTES_MIN: usize = 8 << 10;
 /// From this size on, the data of a single record is not copied into the draft but goes straight from the caller's memory into the segment.
 const BORROWED_DATA_BYTES_MIN: usize = 4 << 10;
@@ -141,7 +141,7 @@ impl DraftBuffer {
         self.push_bytes(record.data);
     }
 
-    // As a call, it takes a twentieth of a small put.
+    // A call would take a twentieth of a small put.
     #[inline(always)]
     fn push_all_but_data(&mut self, record: &PutRecord<'_>) {
         let headers = record.header_list();
@@ -161,7 +161,7 @@ impl DraftBuffer {
     }
 
     /// Finishes a draft that holds copies of all its records.
-    // As a call, it would write the draft to memory only for it to be read again at once.
+    // As a call, it would write the draft to memory only for it to be read again immediately.
     #[inline(always)]
     fn finish(&mut self, count: u32) -> Draft<'_> {
         let len = self.end.next_multiple_of(FRAME_ALIGN);

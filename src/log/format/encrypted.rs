@@ -1,8 +1,8 @@
 //! Encrypted frames.
 //!
 //! The records of an encrypted frame begin with the number of the data key (4 bytes) and the nonce (12 bytes). The ciphertext follows, and then
-//! the tag (16 bytes). What is encrypted is what the frame would hold otherwise: plain records, or packed ones. That is a multiple of 8
-//! bytes, and so is the rest: there is no padding.
+//! the tag (16 bytes). The plaintext is what the frame would hold otherwise: plain or packed records. Its length is a multiple of 8 bytes, and so
+//! is that of the rest: there is no padding.
 //!
 //! The associated data are the bytes of the frame from its sequence number up to the ciphertext. The length of the frame is not among them,
 //! because the tag proves it.
@@ -16,7 +16,7 @@ pub(crate) const AES_256_GCM: u8 = 1;
 pub(super) const ENCRYPTION_HEAD_BYTES: usize = 16;
 pub(crate) const NONCE_BYTES: usize = 12;
 pub(crate) const TAG_BYTES: usize = 16;
-/// By this much, an encrypted frame is longer than one that is not.
+/// How much longer an encrypted frame is than a plain one.
 pub(super) const ENCRYPTION_BYTES: usize = ENCRYPTION_HEAD_BYTES + TAG_BYTES;
 
 const BODY_FROM: usize = FRAME_HEADER_BYTES + ENCRYPTION_HEAD_BYTES;
@@ -28,7 +28,7 @@ const ASSOCIATED_BYTES: usize = BODY_FROM - CHECKED_FROM;
 pub(crate) struct Encrypted<'a> {
     pub(crate) data_key: u32,
     pub(crate) nonce: [u8; NONCE_BYTES],
-    /// What the tag proves besides the ciphertext.
+    /// What the tag authenticates besides the ciphertext.
     pub(crate) associated: [u8; ASSOCIATED_BYTES],
     /// The ciphertext, and behind it the tag.
     pub(crate) body: &'a [u8],

@@ -23,7 +23,7 @@ pub(crate) enum FrameFault {
         what: &'static str,
         found: u16,
     },
-    /// A whole frame that its key does not open. Somebody has changed it, or moved it here.
+    /// A whole frame that does not decrypt with its key. Somebody has changed it, or moved it here.
     Encrypted,
     /// A whole frame whose records do not decompress. This library never wrote it.
     Packed,

@@ -11,7 +11,7 @@ use super::salt::Salt;
 /// The size of a frame header.
 pub(crate) const FRAME_HEADER_BYTES: usize = 32;
 
-/// Written behind the last frame: the length of no frame. A refilled file may hold frames of an earlier segment there.
+/// Written behind the last frame: a length that no frame has. A refilled file may hold frames of an earlier segment there.
 pub(crate) const END_MARK: [u8; FRAME_ALIGN] = [0; FRAME_ALIGN];
 
 /// The checksum covers the salt of the file and all bytes of a frame from here on.
@@ -97,7 +97,7 @@ impl Head {
         is_sound.then_some(head)
     }
 
-    /// Returns what is wrong with bytes that no frame begins with.
+    /// Returns what is wrong with bytes that do not begin with a frame.
     #[cold]
     fn fault(bytes: &[u8]) -> FrameFault {
         let short = FrameFault::Short { len: FRAME_HEADER_BYTES, available: bytes.len() };
@@ -171,7 +171,7 @@ impl<'a> Frame<'a> {
                 let records = &frame[FRAME_HEADER_BYTES..];
                 pack::check_packed(records, compression).map(|()| Self { header, records })
             }
-            // What is inside is known only to those who have the key.
+            // Only holders of the key know what is inside.
             (compression, encrypted::AES_256_GCM, 0) if compression == 0 || pack::is_known(compression) => {
                 let records = &frame[FRAME_HEADER_BYTES..];
                 encrypted::split(records).map(|_| Self { header, records }).ok_or(FrameFault::Shape)
@@ -224,8 +224,8 @@ impl<'a> Frame<'a> {
         Some(encrypted)
     }
 
-    /// Appends the frame as it would be if its records were plain, except for the checksum, which is 0. If they are encrypted, `open` must
-    /// append what was encrypted.
+    /// Appends the frame as it would be if its records were plain, except for the checksum, which is 0. If they are encrypted, `open` must append
+    /// the plaintext.
     pub(crate) fn unpack(
         &self,
         to: &mut Vec<u8>,

@@ -11,8 +11,8 @@ pub(crate) const HEADER_PAGE_BYTES: usize = 4096;
 pub(crate) const FRAMES_FROM: u64 = HEADER_PAGE_BYTES as u64;
 /// The size of the header, including its checksum.
 pub(crate) const HEADER_BYTES: usize = 64;
-/// The offset of the second copy of the header, in a sector of its own. Without the salt in the header, a frame cannot be told from any
-/// other bytes.
+/// The offset of the second copy of the header, in a sector of its own. Without the salt in the header, a frame cannot be distinguished from other
+/// bytes.
 pub(crate) const COPY_OFFSET: usize = 3584;
 /// The offset of the committed word.
 pub(crate) const COMMITTED_OFFSET: usize = 1024;

@@ -77,7 +77,7 @@ fn split_entry(block: &[u8]) -> Option<(Header<'_>, &[u8])> {
     Some(((name, value), rest))
 }
 
-/// Returns the bytes that headers take in a frame. Without headers, that is none.
+/// Returns the bytes that headers take in a frame. Without headers, that is 0.
 pub(crate) fn bytes_of(headers: &[(&str, &[u8])]) -> usize {
     let entries = headers.iter().map(|(name, value)| ENTRY_HEAD_BYTES + name.len() + value.len());
     if headers.is_empty() { 0 } else { BLOCK_LENGTH_BYTES + entries.sum::<usize>() }

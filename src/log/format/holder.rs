@@ -11,7 +11,7 @@ pub(crate) struct Holder {
     pub(crate) id: u32,
     /// May be empty.
     pub(crate) name: String,
-    /// A number that it drew by chance: in another container, another process may have the same id and name.
+    /// A random number: in another container, another process may have the same id and name.
     pub(crate) mark: Option<u64>,
 }
 
@@ -36,7 +36,7 @@ impl Holder {
     }
 }
 
-/// Returns a name without what would garble a line of text: control characters, and those that change the direction of writing.
+/// Returns a name without characters that would garble a line of text: control characters, and those that change the direction of writing.
 fn plain(name: &str) -> String {
     let is_plain = |char: char| "'\"\\".contains(char) || char.escape_debug().len() == 1;
     let chars = name.chars().take(NAME_CHARS_MAX);

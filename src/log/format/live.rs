@@ -11,9 +11,9 @@ pub(crate) const PAGE_SLOTS: usize = 4096 / 8 / SLOT_WORDS;
 pub(crate) mod header {
     /// What the file is: [`MAGIC`](super::MAGIC).
     pub(crate) const MAGIC: usize = 0;
-    /// Where the machine's start is identified, in two words.
+    /// The identity of the machine's boot, in two words.
     pub(crate) const BOOT: usize = 1;
-    /// Where the file itself is identified, by its device and its number there.
+    /// The identity of the file itself, in two words: its device and its number there.
     pub(crate) const FILE: usize = 3;
     /// The opening of the stream whose slots count, or 0 if none do.
     pub(crate) const OPENING: usize = 5;
@@ -35,15 +35,15 @@ pub(crate) mod slot {
     pub(crate) const CLOSED: usize = 3;
     /// How many segments this opening has begun.
     pub(crate) const BEGUN: usize = 4;
-    /// Three places, each for the first number of a segment and the offset up to which it is committed. The last segment has the place of the
-    /// number of segments begun, modulo 3. The next one is filled in while readers look at the last one and the one before.
+    /// Three places, each for the first number of a segment and the offset up to which it is committed. The last segment's place is the number of
+    /// segments begun, modulo 3. The next place is filled while readers use the last one and the one before.
     pub(super) const PLACES: [usize; 3] = [5, 7, 9];
     /// The number that the next record had when the stream was opened.
     pub(crate) const OPENED: usize = 11;
     /// All numbers below survive power loss.
     pub(crate) const SYNCED: usize = 12;
-    /// Two words, each for the bytes that were put since the stream was opened, less the committed offset of the last segment; it may be below
-    /// 0. The one that counts is that of the number of segments begun, modulo 2.
+    /// Two words, each for the bytes that were put since the stream was opened, less the committed offset of the last segment; it may be below 0.
+    /// The valid one is at the number of segments begun, modulo 2.
     pub(super) const BYTES: [usize; 2] = [13, 14];
     /// The opening of the stream that shows the shard here.
     pub(crate) const OPENING: usize = 15;
@@ -56,7 +56,7 @@ pub(crate) fn place_at(begun: u64) -> usize {
     slot::PLACES[(begun % slot::PLACES.len() as u64) as usize]
 }
 
-/// Returns where the bytes are that were put before the segment that was begun as the one with this number.
+/// Returns the word for the bytes that were put before the segment that was begun as the one with this number.
 pub(crate) fn bytes_at(begun: u64) -> usize {
     slot::BYTES[(begun % slot::BYTES.len() as u64) as usize]
 }

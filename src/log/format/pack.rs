@@ -1,7 +1,7 @@
 //! Packed frames: the records of a frame, compressed.
 //!
-//! The records of a packed frame begin with two lengths of 4 bytes: that of the plain records, which is what the frame would hold otherwise,
-//! and that of the bytes that follow. Bytes up to a multiple of 8 are zero.
+//! The records of a packed frame begin with two lengths of 4 bytes each: of the plain records, which the frame would hold otherwise, and of the
+//! bytes that follow. Zeros pad the rest to a multiple of 8 bytes.
 
 use super::FRAME_ALIGN;
 use super::bytes::{FieldWriter, is_zero, u32_at};
@@ -40,7 +40,7 @@ struct Zstd {
 }
 
 impl Zstd {
-    /// Compresses bytes into others. Returns `None` if they have no room for that.
+    /// Compresses `plain` into `into`. Returns `None` if the result does not fit.
     #[cfg(feature = "zstd")]
     fn compress(&mut self, plain: &[u8], into: &mut [u8], level: i32) -> Option<usize> {
         if self.compressor.as_ref().is_none_or(|(known, _)| *known != level) {
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Packer {
     }
 }
 
-/// How a packed frame was made, as the frame header says it.
+/// Returns whether a frame header's field names a known compression.
 pub(crate) fn is_known(compression: u8) -> bool {
     matches!(compression, LZ4 | ZSTD)
 }
@@ -167,7 +167,7 @@ impl<'a> Packed<'a> {
     fn read(records: &'a [u8], compression: u8) -> Option<Self> {
         let (plain_len, len) = (u32_at(records, 0)? as usize, u32_at(records, 4)? as usize);
         let (bytes, padding) = records[PACK_HEAD_BYTES..].split_at_checked(len)?;
-        // The most that the methods can make of one byte: LZ4 255, and zstd a block of 128 KiB of four bytes.
+        // The most that one compressed byte can become: 255 bytes with LZ4; with zstd, four bytes can become a block of 128 KiB.
         let most = len.saturating_mul(if compression == LZ4 { 255 } else { 32 << 10 });
         let is_sound = padding.len() < FRAME_ALIGN
             && is_zero(padding)
@@ -225,7 +225,7 @@ fn unpack_zstd(bytes: &[u8], into: &mut [u8]) -> Result<Option<usize>, FrameFaul
         }
         kept.as_mut().and_then(with)
     });
-    // A thread that is ending has no place to keep one.
+    // A thread that is exiting cannot keep one.
     Ok(kept.unwrap_or(None))
 }
 

@@ -10,7 +10,7 @@ use crate::log::types::limits::{FRAME_BYTES_MAX, INDEX_STRIDE_BYTES};
 /// The size of a trailer. Frames never reach into these last bytes of a file, so that no record can pass for a trailer.
 pub(crate) const TRAILER_BYTES: usize = 88;
 
-/// The upper limit for the end of a segment's frames, so that no trailer makes a reader believe in an index larger than one can be.
+/// The upper limit for the end of a segment's frames, so that no trailer makes a reader expect an impossibly large index.
 const FRAMES_END_MAX: u64 = HEADER_PAGE_BYTES as u64 + FRAME_BYTES_MAX;
 
 /// The lower limit: a sealed segment holds a frame.

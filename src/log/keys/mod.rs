@@ -41,7 +41,7 @@ impl Keys {
         keys
     }
 
-    /// Returns who wraps and unwraps the keys.
+    /// Returns the provider that wraps and unwraps the keys.
     pub(crate) fn provider(&self) -> Option<&Arc<dyn KeyProvider>> {
         self.provider.as_ref()
     }
@@ -55,7 +55,7 @@ impl Keys {
         known.list = list;
     }
 
-    /// Returns whether what is put is encrypted.
+    /// Returns whether new records are encrypted.
     pub(crate) fn is_on(&self) -> bool {
         self.known.read().list.is_on
     }
@@ -79,13 +79,13 @@ impl Keys {
         Ok(list)
     }
 
-    /// Returns the list with a new key, which encrypts what is put once the manifest lists it.
+    /// Returns the list with a new key, which encrypts new records once the manifest lists it.
     pub(crate) fn rotated(&self) -> Result<KeyList> {
         self.check_can_encrypt()?;
         self.with_new_key(self.known.read().list.clone())
     }
 
-    /// Returns the list with which what is put stays plain.
+    /// Returns the list with which new records stay plain.
     pub(crate) fn switched_off(&self) -> KeyList {
         KeyList { is_on: false, ..self.known.read().list.clone() }
     }
@@ -105,7 +105,7 @@ impl Keys {
 
     /// Returns what is needed to encrypt the frames of a segment from now on, or `None` if they stay plain.
     ///
-    /// A put that began before encryption was switched off may still come with a frame to encrypt. So a key that is at hand is used on.
+    /// A put that began before encryption was switched off may still come with a frame to encrypt. So a key that is at hand stays in use.
     pub(crate) fn to_encrypt(&self) -> Result<Option<SegmentSecrets>> {
         let (number, stream_id) = {
             let Known { list, unwrapped } = &*self.known.read();
@@ -144,7 +144,7 @@ impl Keys {
         let Some(wrapped) = known.list.keys.get(at).cloned() else {
             return Err(self.unavailable(number, "", "the manifest does not list it: restore manifest.json"));
         };
-        // A provider may take its time, and may be asked by several threads at once.
+        // A provider may be slow, and several threads may call it at the same time.
         drop(known);
         let key = self.unwrap(number, &wrapped, &stream_id)?;
         if let Some(place) = self.known.write().unwrapped.get_mut(at) {
@@ -161,7 +161,7 @@ impl Keys {
         provider.unwrap(wrapped, stream_id).map_err(refused)
     }
 
-    /// Fails if what is put is to be encrypted and its key cannot be unwrapped.
+    /// Fails if new records are to be encrypted and the key cannot be unwrapped.
     pub(crate) fn check_can_encrypt(&self) -> Result<()> {
         let current = self.known.read().list.current();
         current.map_or(Ok(()), |number| self.unwrapped(number).map(drop))
@@ -180,7 +180,7 @@ impl Keys {
     }
 }
 
-/// What encrypting the frames of a segment takes.
+/// What is needed to encrypt the frames of a segment.
 #[derive(Debug)]
 pub(crate) struct SegmentSecrets {
     number: u32,

@@ -1,10 +1,10 @@
 //! The key of a segment, and encrypting and decrypting frames with it.
 //!
-//! A segment's key is derived from a data key with HKDF-SHA-256. The salt of the derivation is that of the segment file, and its info names
-//! the stream, the shard and the segment. So a frame that is taken to another place is not opened by the key of that place.
+//! A segment's key is derived from a data key with HKDF-SHA-256. The salt of the derivation is that of the segment file, and its info names the
+//! stream, the shard and the segment. So a frame that is moved to another place does not decrypt with the key of that place.
 //!
-//! A nonce is used once with a key: it is 8 random bytes, which are new each time a process begins or continues a segment, and a counter.
-//! Sequence numbers would repeat: those of a torn tail are given out again.
+//! Each nonce is used once with a key: it is 8 random bytes, which are new each time a process begins or continues a segment, and a counter.
+//! Sequence numbers would repeat: those of a torn tail are assigned again.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ mod cipher {
             tag.copy_from_slice(made.as_ref());
         }
 
-        /// Appends what was encrypted, if nobody has changed it.
+        /// Appends the plaintext, if nobody has changed the frame.
         pub(crate) fn decrypt(&self, frame: &Encrypted<'_>, to: &mut Vec<u8>) -> Result<(), FrameFault> {
             let from = to.len();
             to.extend_from_slice(frame.body);

@@ -47,12 +47,12 @@ impl Bell {
             return None;
         }
         let file = DataFile::open_writable(&root.join(BELL_NAME)).ok()?;
-        // Whoever created it may have found no room for it.
+        // Its creator may have found no room for it.
         file.allocate(0, PAGE_BYTES).ok()?;
         Words::writable(file.std(), 0).ok().map(|page| Self { page })
     }
 
-    /// Wakes those who wait for a shard, if there are any. Called after the shard's new end is stored.
+    /// Wakes the waiters of a shard, if there are any. Called after the shard's new end is stored.
     #[inline]
     pub(crate) fn ring(&self, shard: ShardId) {
         // The compiler must keep the order, too.
@@ -90,7 +90,7 @@ impl Bell {
         self.page.half(RINGS_AT).load(Ordering::SeqCst)
     }
 
-    /// Waits until the bell has rung more often than that, or until the time is over. It may also return for no reason.
+    /// Waits until the bell has rung more than `rings` times, or until the time is over. May return spuriously.
     pub(crate) fn wait(&self, rings: u32, time: Duration) {
         wake::wait(self.page.half(RINGS_AT), rings, time);
     }

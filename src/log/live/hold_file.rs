@@ -1,7 +1,7 @@
 //! How far the holder of a hold on retention is, if it runs in another process than the one that has the stream open.
 //!
 //! The holder writes the file `holds/NAME`, pairs of words: a shard plus 1, and the first sequence number that is held there. The process that
-//! has the stream open reads it before each retention pass. As long as the file is there, only what it says counts. A holder that runs
+//! has the stream open reads it before each retention pass. While the file exists, only its content counts. A holder that runs
 //! within that process removes it first.
 
 use std::collections::BTreeMap;

@@ -58,7 +58,7 @@ pub(crate) struct Begin {
     pub(crate) is_closed: bool,
 }
 
-/// Lets what the file shows no longer count, because the stream is deleted.
+/// Invalidates what the file shows, because the stream is deleted.
 pub(crate) fn withdraw(root: &OwnPath) -> Result<()> {
     let path = root.join(LIVE_NAME);
     if dir::exists(&path)? {
@@ -72,20 +72,19 @@ pub(crate) fn withdraw(root: &OwnPath) -> Result<()> {
 }
 
 impl Live {
-    /// Opens the file, or creates it. What it shows of the last opening counts until [`begin`](Self::begin): recovery leaves everything
-    /// that could be read then. Without that, a reader would not see the last puts of a process that was killed while the next one opens the
-    /// stream.
+    /// Opens the file, or creates it. What it shows of the last opening counts until [`begin`](Self::begin): recovery leaves everything that could
+    /// be read then. Otherwise, while the next process opens the stream, a reader would miss the last puts of one that was killed.
     ///
     /// If the disk has no room for the file, other processes do not see how far the shards are until the stream is opened again.
     pub(crate) fn open(root: &OwnPath, syncs_each: bool) -> Result<Self> {
         let path = root.join(LIVE_NAME);
         let file = DataFile::open_or_create(&path)?;
         let pages = file.len()?.div_ceil(PAGE_BYTES).max(2);
-        // Also what is there already: a copy of the file may have holes.
+        // Existing pages too: a copy of the file may have holes.
         let header = match file.allocate(0, pages * PAGE_BYTES) {
             Ok(()) => Words::writable(file.std(), 0),
             Err(Error::StorageFull(_)) => {
-                // What it showed before must not count either. Where it has no block to write this to, it reads as zero already.
+                // What it showed before must not count either. If it has no block for this write, it reads as zero already.
                 let _ = file.write_all_at(&0u64.to_ne_bytes(), (header::OPENING * size_of::<u64>()) as u64);
                 Words::private()
             }
@@ -155,7 +154,7 @@ impl Live {
         Ok(slot)
     }
 
-    /// Takes back the slot of a shard that has expired. What the shard shows from now on, nobody sees.
+    /// Takes back the slot of a shard that has expired. Nobody sees what the shard shows from now on.
     pub(crate) fn free(&self, slot: &mut Slot) {
         // Without another page for what follows, the slot stays unused.
         if let (Some(number), Ok(unseen)) = (slot.number.take(), Words::private()) {

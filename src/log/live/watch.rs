@@ -46,7 +46,7 @@ struct Page {
     words: Words,
 }
 
-/// How often a slot is read again that seems to be changing. Whatever somebody has written there, no reader looks forever.
+/// How often a slot that seems to be changing is read again, so that no content makes a reader look forever.
 const LOOKS_MAX: u32 = 100_000;
 
 /// What a slot shows: [`Seen::end`], [`Seen::horizon`] and [`Seen::closed`], as it stores them.
@@ -80,8 +80,8 @@ impl Seen {
         Self { end, horizon: end, closed: None, last: None, before: None }
     }
 
-    /// Returns the segment that holds the last record and that this opening has begun, if there is one, and how far it is committed. The one
-    /// that was begun last may hold no record that is shown yet.
+    /// Returns the segment of this opening that holds the last record, if there is one, and how far it is committed. The segment that was begun
+    /// last may hold no shown record yet.
     pub(crate) fn holder(&self) -> Option<(SequenceNumber, u64)> {
         [self.last, self.before].into_iter().flatten().find(|&(base, _)| base < self.end)
     }
@@ -291,7 +291,7 @@ mod tests {
         assert!(last.read().unwrap().is_none() && view.find(ShardId::new(77), opening).unwrap().is_none());
         let seen = view.find(ShardId::new(77), next).unwrap().unwrap().read().unwrap().unwrap().0;
         assert_eq!(seen.end, 11.into());
-        // Whoever had it open before may still have a thread.
+        // The process that had it open before may still have a thread.
         slot.show_synced(1.into());
 
         super::super::publish::withdraw(&root).unwrap();

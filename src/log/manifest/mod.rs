@@ -204,7 +204,7 @@ pub(crate) fn path_in(stream_dir: &OwnPath) -> OwnPath {
     stream_dir.join(FILE_NAME)
 }
 
-/// Makes a stream a deleted one, durably: its manifest gets another name.
+/// Durably marks a stream as deleted, by renaming its manifest.
 pub(crate) fn set_aside(stream_dir: &OwnPath) -> Result<()> {
     dir::rename(&path_in(stream_dir), &stream_dir.join(SET_ASIDE_NAME))?;
     dir::sync(stream_dir)

@@ -1,4 +1,4 @@
-//! The decision what becomes of a shard's files, made from what was found and without touching anything.
+//! The decision about what happens to a shard's files, made from what was found and without touching anything.
 //!
 //! 1. *Beginning*: the first file begins at or before the horizon, or says that it is the first. Otherwise a file is missing.
 //! 2. *Following*: the unsealed files are followed as long as each begins with the number after the last good record of the one before.

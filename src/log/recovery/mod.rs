@@ -1,7 +1,7 @@
 //! Recovery: turning whatever a shard's directory holds into a consistent shard.
 //!
 //! 1. *Inventory* (`inventory.rs`) lists the segment files in the order of their names. Files that end at or before the manifest's horizon
-//!    are to be removed: they were to be removed before, and power loss may have brought any of them back. From the last file back to the
+//!    are removed: they were due for removal before, and power loss may have brought any of them back. From the last file back to the
 //!    first with a valid trailer, the others are unsealed. The files before that one are sealed and are not read.
 //! 2. *Scan* (`scan.rs`) scans the unsealed files in parallel, each up to the first place where no good frame begins.
 //! 3. *Decide* (`decide.rs`) decides what becomes of each file, or finds the shard damaged. Then no file is changed.

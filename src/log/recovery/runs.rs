@@ -39,7 +39,7 @@ pub(super) fn find_runs(
     let mut runs: Vec<Run> = vec![];
     let mut budget = (bytes.len() as u64).saturating_mul(READS_OF_A_BYTE_MAX);
     let (mut at, mut first) = (0, Some(sequences.start));
-    // The sequence number and the time at which the run ends that begins where the frames begin.
+    // The sequence number and the time at which the first run ends, which begins where the frames begin.
     let mut known = (sequences.start, 0);
     while at < bytes.len() {
         // The first frame of a later run may have any number that is not lower.

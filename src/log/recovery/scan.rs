@@ -19,8 +19,8 @@ use crate::log::types::sequence::SequenceNumber;
 /// The result of scanning a segment file.
 #[derive(Debug)]
 pub(super) enum Scan {
-    /// No header page, because power was lost before it was written. Nothing behind it counts: without the salt, a frame cannot be told
-    /// from any other bytes. Nothing in such a file was ever synced.
+    /// No header page, because power was lost before it was written. Nothing behind it counts: without the salt, a frame cannot be distinguished
+    /// from other bytes. Nothing in such a file was ever synced.
     Blank,
     /// A header page and the good frames behind it, if any.
     Frames { header: SegmentHeader, frames: Indexed, stop: Stop },

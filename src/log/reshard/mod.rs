@@ -7,7 +7,7 @@
 //!    go on for the moment. (Puts beyond it would wait for step 7.)
 //! 4. The manifest is replaced: **the one atomic step**. A crash before it leaves the parents open. A crash after it leaves the children,
 //!    and the parents end with whatever was put until then. No child holds anything yet.
-//! 5. The parents are synced while their puts go on, so that the next step is short.
+//! 5. The parents are synced while their puts continue, so that the next step is short.
 //! 6. The parents' append locks are taken, so that puts wait, and everything put since is synced. So the parents are complete before the
 //!    children hold anything.
 //! 7. The children are announced to readers that reach the parents' ends, the shard map is swapped, the parents are closed, and the locks

@@ -1,6 +1,6 @@
 //! Holds: keeping retention from dropping records that a consumer group has yet to read.
 //!
-//! The manifest keeps who holds, and up to how many bytes. Each holder reports how far it is after each opening of the stream. Until then,
+//! The manifest lists the holders, each with its maximum of bytes. After each opening of the stream, each holder reports its position. Until then,
 //! everything that it may hold is held. A holder in another process reports that in a file: see `live/hold_file.rs`.
 
 use super::sweep;

@@ -37,7 +37,7 @@ pub(super) fn by_bytes(
     horizons
 }
 
-/// Returns the shards that expire: those that hold no record any more and were closed for as long as records are kept.
+/// Returns the shards that expire: those that no longer hold a record and were closed for as long as records are kept.
 ///
 /// Parents go first, and the two parents of a merge go together, so that the remaining shards cover the hash-key space at each time since
 /// the horizon. `is_empty` returns whether a shard has no record left, and `is_over` whether it was closed for long enough.

@@ -66,7 +66,7 @@ pub(crate) fn update(topology: &Topology, change: impl FnOnce(&mut Manifest) -> 
     if *manifest == next { Ok(()) } else { store(topology, &mut manifest, next) }
 }
 
-/// Adds a key to the stream's, and encrypts what is put from now on with it.
+/// Adds a key to the stream's keys, and encrypts new records with it.
 ///
 /// The manifest lists the key before a frame is encrypted with it. A crash in between leaves a key that nothing is encrypted with.
 pub(crate) fn rotate_key(topology: &Topology) -> Result<()> {
@@ -74,7 +74,7 @@ pub(crate) fn rotate_key(topology: &Topology) -> Result<()> {
     topology.for_each_shard(|shard| shard.take_new_key())
 }
 
-/// Adds a key to the stream's, which nothing is encrypted with until the shards take it.
+/// Adds a key to the stream's keys. Nothing is encrypted with it until the shards take it.
 pub(crate) fn add_key(topology: &Topology) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let keys = &topology.context().writers.keys;
@@ -84,7 +84,7 @@ pub(crate) fn add_key(topology: &Topology) -> Result<()> {
     Ok(())
 }
 
-/// Leaves what is put from now on plain.
+/// Leaves new records plain.
 pub(crate) fn switch_encryption_off(topology: &Topology) -> Result<()> {
     let mut manifest = topology.manifest_to_change()?;
     let keys = &topology.context().writers.keys;
@@ -108,7 +108,7 @@ pub(crate) fn trim_before(topology: &Topology, shard: ShardId, sequence: Sequenc
 fn store(topology: &Topology, manifest: &mut Manifest, next: Manifest) -> Result<()> {
     match topology.store(manifest, next.clone()) {
         Err(ReplaceError { replaced: false, error: Error::StorageFull(_) }) => {
-            // A shard where this fails does not keep the others from making room. Whether there is enough room shows below.
+            // A failure in one shard does not keep the others from making room. The second attempt below shows whether there is enough.
             let retention = next.settings.retention;
             let _ = raise_horizons(topology, &next, retention, &Times::now(topology, retention));
             let _ = make_room(topology);
@@ -298,7 +298,7 @@ fn remove_what_is_behind(
 ) -> Result<()> {
     let map = topology.map_full();
     let now = times.look.now();
-    // What was there at a jump of the clock stays for as long as it would have without.
+    // Records from before a clock jump are kept for as long as they would have been without it.
     let oldest = retention.age.map(|age| times.earliest() - age);
     let is_over = |shard: &ShardDescription, closed_at: Timestamp| match oldest {
         // The clock was set back since. The beginnings of the children's segments show when it was closed.

@@ -27,9 +27,9 @@ use crate::log::types::limits::{
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
-/// The smallest frame that goes in by a write to the file: such a write takes no page faults and does not zero pages that it then fills.
+/// The smallest frame that is written through the file: such a write takes no page faults and does not zero pages that it then fills.
 const FILE_WRITE_BYTES_MIN: usize = 32 << 10;
-/// Whether a file and its mapping share their pages, so that a write to either is visible in the other at once.
+/// Whether a file and its mapping share their pages, so that a write to either is visible in the other immediately.
 const SHARES_PAGES: bool = cfg!(target_os = "linux");
 
 /// The segment of a shard that takes frames. Its owner is the only writer.

@@ -21,7 +21,7 @@ pub(crate) struct FramesEnd {
     pub(crate) offset: u64,
     /// The sequence number after its last record.
     pub(crate) sequence: SequenceNumber,
-    /// What is wrong with what follows, or `None` if the frames reach the number up to which they were wanted.
+    /// The fault behind it, or `None` if the frames reach the number up to which they were wanted.
     pub(crate) fault: Option<FrameFault>,
 }
 

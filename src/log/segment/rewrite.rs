@@ -18,7 +18,7 @@ use crate::log::sys::file::DataFile;
 use crate::log::sys::map::Map;
 use crate::log::types::error::{Error, Result};
 
-/// Frames of another file are copied so many bytes at a time.
+/// How many bytes of another file's frames are copied at a time.
 const COPY_BYTES: u64 = 8 << 20;
 
 /// A sealed segment in the making, in a file beside the old one.
@@ -63,8 +63,8 @@ impl Rewrite {
         Ok(())
     }
 
-    /// Takes the frames of another file over, which end at `end`, byte for byte. It must have written none yet. Checks them, and reports
-    /// damage as that of the segment at `place`. Calls `step` after each piece, with the bytes of it.
+    /// Copies the frames of another file, which end at `end`, byte for byte. No frame may have been written yet. Checks them, and reports damage
+    /// as that of the segment at `place`. Calls `step` after each piece, with its bytes.
     pub(crate) fn take_frames<E: From<Error>>(
         &mut self,
         from: &DataFile,
@@ -99,7 +99,7 @@ impl Rewrite {
         }
     }
 
-    /// Records the records up to `end_sequence` as lost.
+    /// Marks the records up to `end_sequence` as lost.
     pub(crate) fn push_lost(&mut self, end_sequence: u64, timestamp_micros: u64) -> Result<()> {
         while self.next_sequence() < end_sequence {
             let first = self.next_sequence();

@@ -163,7 +163,7 @@ impl Window {
         if let Some(key) = known(&self.keys.lock()) {
             return Ok(key);
         }
-        // The lock is not held while somebody unwraps the data key, who may take his time.
+        // The lock is not held while the data key is unwrapped, which may be slow.
         let derived = Arc::new(derive(&self.name())?);
         let mut keys = self.keys.lock();
         Ok(known(&keys).unwrap_or_else(|| {
@@ -251,7 +251,7 @@ impl Window {
         Ok(work(&known.index))
     }
 
-    /// Returns whether another process has added so many frames that it takes long to walk along them.
+    /// Returns whether another process has added so many frames that walking along them takes long.
     fn is_behind(&self, known: &Indexed) -> bool {
         self.map.is_followed() && self.committed() >= known.frames.end + INDEX_BEHIND_MAX
     }
@@ -363,7 +363,7 @@ impl Window {
     }
 }
 
-/// Opens the file of a segment so that no other process fills it again. Fails with `NotFound` if one already does.
+/// Opens and locks the file of a segment, so that no other process fills it again. Fails with `NotFound` if one already does.
 pub(crate) fn open_locked(place: &SegmentPlace) -> Result<DataFile> {
     let file = DataFile::open(&place.path)?;
     // The name is checked after the file is locked: a writer takes the name away before it looks for locks.

@@ -152,7 +152,7 @@ impl Shard {
         self.writer.append(frame)
     }
 
-    /// Sets how much passes in a second.
+    /// Sets how much may pass in a second.
     pub(crate) fn set_limits(&self, limits: Limits) {
         self.writer.set_limits(limits);
         self.reader.throttle.set(limits.read_bytes_per_second, limits.read_calls_per_second);
@@ -174,8 +174,7 @@ impl Shard {
         self.writer.append_limited(frame, self.reader.elapsed(), bytes as u64)
     }
 
-    /// Lets through as many records as may pass now, given the bytes of each, and none behind one that may not. Returns the errors for the
-    /// others.
+    /// Lets through as many of the first records as may pass now, given the bytes of each. Returns the errors for the others.
     pub(crate) fn admit_first(&self, bytes: impl Iterator<Item = usize>) -> Vec<Error> {
         let waits = self.writer.admit_first(self.reader.elapsed(), bytes.map(|bytes| bytes as u64));
         let throttled = |retry_after| Error::Throttled { shard: self.id(), retry_after };
@@ -197,7 +196,7 @@ impl Shard {
         self.writer.renew_notes();
     }
 
-    /// Returns whether so many segments wait to be sealed that sealing should not wait for the next pass.
+    /// Returns whether enough segments wait to be sealed that sealing should not wait for the next pass.
     pub(crate) fn has_many_to_seal(&self) -> bool {
         self.writer.has_many_to_seal()
     }
@@ -207,7 +206,7 @@ impl Shard {
         self.writer.seal_waiting()
     }
 
-    /// Prepares the next thing ahead of the puts that pays now. Returns whether it found one.
+    /// Prepares the next thing that pays now ahead of the puts. Returns whether it found one.
     pub(crate) fn prepare_ahead(&self) -> Result<bool> {
         self.writer.prepare_ahead()
     }
@@ -233,7 +232,7 @@ impl Shard {
         self.writer.pause()
     }
 
-    /// Encrypts what is put from now on with the key that the list of keys ends with.
+    /// Encrypts new records with the last key in the list of keys.
     pub(crate) fn take_new_key(&self) -> Result<()> {
         self.writer.take_new_key()
     }
@@ -243,12 +242,12 @@ impl Shard {
         self.writer.poison();
     }
 
-    /// Takes back what shows the shard to other processes, once it has expired.
+    /// Takes back the slot that shows the shard to other processes, once it has expired.
     pub(crate) fn hide(&self) {
         self.writer.hide();
     }
 
-    /// Shuts the shard down as its stream closes. What is left to read is read without limits.
+    /// Shuts the shard down as its stream closes. Remaining records are read without limits.
     pub(crate) fn close(&self) -> Result<()> {
         self.set_limits(Limits::none());
         self.writer.close()

@@ -23,7 +23,7 @@ pub(crate) struct SegmentThen {
     pub(crate) base: SequenceNumber,
     /// The number after its last record.
     pub(crate) end: SequenceNumber,
-    /// The offset at which its frames ended, or `None` if it was sealed, and does not change any more.
+    /// The offset at which its frames ended, or `None` if it was sealed and no longer changes.
     pub(crate) frames_end: Option<u64>,
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// Sets the limits, each for one second. A limit that was there before stays as used up as it was.
+    /// Sets the limits, each for one second. A limit that was set before stays as used up as it was.
     pub(super) fn set(&mut self, bytes: Option<u64>, count: Option<u64>) {
         let at_rate = |bucket: Option<Bucket>, rate: Option<u64>| {
             rate.map(|rate| bucket.map_or_else(|| Bucket::new(rate), |bucket| bucket.at_rate(rate)))
@@ -45,8 +45,8 @@ impl Buckets {
         Err(self.refuse(wait))
     }
 
-    /// Lets through as many records as may pass, given the bytes of each, and none behind one that may not. Returns, for each of the
-    /// others, the time after which it may pass together with the others before it.
+    /// Lets through as many of the first records as may pass, given the bytes of each. Returns, for each of the others, the time after which it
+    /// may pass together with the others before it.
     pub(super) fn admit_first(&mut self, now: Duration, bytes: impl Iterator<Item = u64>) -> Vec<Duration> {
         let mut left = bytes.peekable();
         while let Some(bytes) = left.next_if(|&bytes| self.wait(now, bytes, 1).is_zero()) {
@@ -119,7 +119,7 @@ impl ReadThrottle {
         Err(buckets.refuse(wait))
     }
 
-    /// Notes what a read returned. How much that is, nobody knows before.
+    /// Notes what a read returned, which is not known before.
     pub(super) fn end(&self, now: Duration, bytes: u64) {
         self.buckets.lock().take(now, bytes, 0);
     }

@@ -36,7 +36,7 @@ impl Shard {
         for &(end, now) in times {
             expired = expired.max(self.reader.first_since(now - age, now)?);
             match end {
-                // Everything in this part has expired. What is next ages by another time.
+                // Everything in this part has expired. The next part ages by another time.
                 Some(end) if expired >= end => expired = end,
                 _ => break,
             }
@@ -101,7 +101,7 @@ impl Shard {
         self.writer.give_up_prepared();
     }
 
-    /// Returns whether no record can be read any more.
+    /// Returns whether no record is left to read.
     pub(crate) fn is_all_trimmed(&self) -> bool {
         self.horizon() >= self.next_sequence()
     }

@@ -1,11 +1,11 @@
 //! The streams inside a stream, such as the checkpoints of its groups, each copied as a killed process would leave it.
 //!
-//! Such a stream may be open, here or in another process, or closed, or opened at any moment. So it is not locked, and read by its files.
-//! These are only added to, up to the moment when a file is dropped. The manifest is read first and last, and shows whether that was so: no
-//! file is dropped without a note there, except on a full disk, and then the file is missing. If anything was dropped, what replaces it may
-//! come later than what was copied, so everything is copied again.
+//! Such a stream may be open, here or in another process, or closed, or opened at any moment. So it is not locked, but read through its files.
+//! Until a file is dropped, it is only added to. The manifest is read first and last, and shows whether a file was dropped: none is dropped
+//! without a note there, except on a full disk, and then the file is missing. If a file was dropped, its replacement may be later than what was
+//! copied, so everything is copied again.
 //!
-//! Of a sealed segment that another sealed one follows, all bytes are on the disk, and nobody resumes it. It gets a second name. All others
+//! If a sealed segment is followed by another sealed one, all its bytes are on the disk and nobody resumes it: it gets a second name. All others
 //! are copied. What was being written at the end of the last one is a torn tail.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ use crate::log::sys::root::OwnPath;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
-/// A stream that changes during each of so many attempts to copy it is given up.
+/// A stream that changes during this many attempts to copy it is given up.
 const ATTEMPTS_MAX: u32 = 100;
 
 /// The directories in a stream's directory that hold streams, and the names of these.
@@ -54,7 +54,7 @@ fn list(stream_dir: &OwnPath) -> Result<Inside> {
     Ok(found)
 }
 
-/// Returns the names of the directories in a directory. Links are none.
+/// Returns the names of the directories in a directory. Links do not count.
 fn directories(path: &OwnPath) -> Result<BTreeSet<OsString>> {
     let mut names = BTreeSet::new();
     if path.file_id()?.is_none() {
@@ -68,8 +68,8 @@ fn directories(path: &OwnPath) -> Result<BTreeSet<OsString>> {
     Ok(names)
 }
 
-/// Copies the streams inside a stream. Returns the names of the directories that hold them. Those that hold none any more are there, too: so
-/// they replace what the last snapshot has.
+/// Copies the streams inside a stream. Returns the names of the directories that hold them. These include directories that no longer hold any, so
+/// that they replace those of the last snapshot.
 pub(super) fn copy(
     work: &mut Work<'_>,
     source: &OwnPath,
@@ -114,7 +114,7 @@ fn copy_stream(work: &mut Work<'_>, places: Places<'_>) -> Result<bool, Stop> {
     copy_until_unchanged(work, places, |manifest, _| Ok(manifest))
 }
 
-/// Copies a stream again and again, until its manifest was the same before and after. Stores the manifest as `change` returns it.
+/// Copies a stream repeatedly, until its manifest is the same before and after. Stores the manifest as `change` returns it.
 fn copy_until_unchanged(
     work: &mut Work<'_>,
     places: Places<'_>,

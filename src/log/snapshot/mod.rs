@@ -3,11 +3,10 @@
 //! The target is locked, and a new stream is built in its subdirectory `snapshot.unfinished`, beside what the last snapshot left there:
 //! 1. The streams inside the stream are copied first (`inside.rs`). Nothing in them, such as the checkpoints of a group, is ahead of the
 //!    records, which are looked at later.
-//! 2. The **moment**: the manifest is locked, so that no shard is split or merged, and it is noted where each shard ends (`moment`). Children
-//!    come before their parents: so no child has a record while one of a parent's is missing. From then on no sealed segment is written to
-//!    again.
-//! 3. The segments are put in place, without any lock (`shards.rs`). A sealed one gets a second name; where that is not possible, the file of
-//!    the last snapshot gets it, or else the bytes are copied. Of the others, the frames up to the moment are copied, and the copy is sealed.
+//! 2. The **moment**: the manifest is locked, so that no shard is split or merged, and the end of each shard is noted (`moment`), children before
+//!    their parents, so that no child has a record while one of its parent's is missing. From then on no sealed segment is written to again.
+//! 3. The segments are put in place, without any lock (`shards.rs`). A sealed one gets a second name. Where that is not possible, the last
+//!    snapshot's file gets one, or else the bytes are copied. From the others, the frames up to the moment are copied, and the copy is sealed.
 //! 4. What retention has dropped from the stream until now leaves the snapshot too: files may be missing, and no shard may lack records that
 //!    are younger than those of another. All files and names are synced, then the manifest is written, with the horizons and the ends. Now the
 //!    new stream is complete.
@@ -16,8 +15,8 @@
 //!
 //! | a crash, a failure or an end that the caller wants, after | leaves |
 //! |---|---|
-//! | 1 to 4 | the last snapshot. A first one does not open. The next snapshot finds what was put in place, and goes on |
-//! | 5, 6 | the new snapshot. Whoever locks the directory next, to open it or otherwise, repeats step 6 first |
+//! | 1 to 4 | the last snapshot. A first one does not open. The next snapshot finds what was put in place, and continues |
+//! | 5, 6 | the new snapshot. The next to lock the directory, to open it or otherwise, repeats step 6 first |
 //!
 //! A file with two names is a file of two streams, so neither writes to it. A segment that is sealed is not written to, except in these cases:
 //!
@@ -31,8 +30,8 @@
 //! If the stream is closed in the middle, another process may open it and resume a segment just before that gets its second name. So step 4
 //! is taken only if the stream is still open.
 //!
-//! A snapshot keeps a copy of its manifest, `snapshot.json`, which is not changed when it is opened. It tells a snapshot from other streams,
-//! and shows whether records were put into it. Then they would be lost, and no other snapshot is taken there.
+//! A snapshot keeps a copy of its manifest, `snapshot.json`, which is not changed when it is opened. It distinguishes a snapshot from other
+//! streams, and shows whether records were put into it. Another snapshot would lose those, so none is taken there.
 
 mod inside;
 mod place;
@@ -62,8 +61,8 @@ use work::{Stop, Work};
 /// The shards of a stream, and what each of them held at the moment.
 type Shards = Vec<(Arc<Shard>, Moment)>;
 
-/// Takes a snapshot into a locked directory. That holds nothing, or an earlier snapshot that [`target::check`] has accepted, or what is left
-/// of an unfinished one.
+/// Takes a snapshot into a locked directory. The directory holds nothing, or an earlier snapshot that [`target::check`] has accepted, or what is
+/// left of an unfinished one.
 pub(crate) fn take(
     topology: &Topology,
     target: &OwnPath,
@@ -73,8 +72,8 @@ pub(crate) fn take(
     carry_out(source, target, progress, |work| build(topology, target, work))
 }
 
-/// Takes a snapshot of a stream that another process may have open, in the same way, but by the files of the stream (`inside.rs`): each shard up
-/// to the moment when it was copied.
+/// Takes a snapshot of a stream that another process may have open, in the same way, but from the stream's files (`inside.rs`): each shard up to
+/// the moment when it was copied.
 pub(crate) fn take_by_files(
     source: &OwnPath,
     target: &OwnPath,
@@ -124,7 +123,7 @@ fn build(topology: &Topology, target: &OwnPath, work: &mut Work<'_>) -> Result<(
     let holds = topology.manifest_to_change()?.holds.clone();
     let inside = inside::copy(work, source, &new, target)?;
     let is_kept = |name: &std::ffi::OsStr| name == SHARDS_NAME || inside.iter().any(|kept| kept == name);
-    // This includes the manifest of one that was complete, and did not replace the last one.
+    // This includes the manifest of a complete snapshot that did not replace the last one.
     dir::remove_others(&new, is_kept)?;
 
     let (mut manifest, shards) = moment(topology)?;

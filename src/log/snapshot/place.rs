@@ -1,7 +1,7 @@
 //! Putting one segment file in place.
 //!
-//! A file has its name only once it is whole and synced, so what an unfinished snapshot left can be used. `false` says that the source is gone:
-//! retention may have dropped it. It may also do that, and refill the file, while bytes are read. Then they are those of a segment that the
+//! A file has its name only once it is whole and synced, so what an unfinished snapshot left can be used. `false` means that the source is gone:
+//! retention may have dropped it. Retention may also drop and refill the file while its bytes are read. These bytes are then of a segment that the
 //! caller leaves out.
 
 use super::work::{How, Stop, Work};
@@ -17,7 +17,7 @@ use crate::log::sys::root::{FileId, OwnPath};
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
-/// Bytes are copied so many at a time, so that the caller can stop in between.
+/// How many bytes are copied at a time, so that the caller can stop in between.
 const COPY_BYTES: u64 = 8 << 20;
 
 /// A file to put in place.
@@ -77,7 +77,7 @@ impl FilePlaces<'_> {
             at += piece;
             work.advance(piece)?;
         }
-        // What was not written because it is zeros counts too.
+        // Zeros that were not written count too.
         copied.set_len(at)?;
         copied.sync()?;
         let bytes = if is_sealed { at } else { copied.disk_bytes()? };

@@ -95,7 +95,7 @@ pub(super) fn copy(
     Ok(())
 }
 
-/// Removes what ends at or before the horizon and what is of another snapshot, and makes the names of the others survive power loss. Returns
+/// Removes segments that end at or before the horizon or are of another snapshot, and makes the names of the others survive power loss. Returns
 /// the marks for the manifest.
 pub(super) fn complete(
     shard: ShardId,

@@ -37,7 +37,7 @@ pub(crate) fn finish_if_interrupted(root: &OwnPath) -> Result<()> {
     finish(root)
 }
 
-/// Replaces the last snapshot by the one that is complete, which stays whole until the end. After a crash, another call does the rest.
+/// Replaces the last snapshot with the complete one, which stays whole until the end. After a crash, another call does the rest.
 ///
 /// 1. The manifest of the last snapshot is removed, durably. From now on the new one counts.
 /// 2. The names of the new one are added, and those that it does not have are removed. A file that is in both stays.
@@ -46,7 +46,7 @@ pub(crate) fn finish_if_interrupted(root: &OwnPath) -> Result<()> {
 pub(super) fn finish(root: &OwnPath) -> Result<()> {
     let new = root.join(UNFINISHED_NAME);
     let manifest = Manifest::load(&new)?;
-    // What the last opening of the snapshot has shown does not count any more.
+    // What the last opening of the snapshot has shown is no longer valid.
     publish::withdraw(root)?;
     dir::remove_file(&manifest::path_in(root))?;
     dir::sync(root)?;

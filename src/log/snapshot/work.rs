@@ -1,4 +1,4 @@
-//! A snapshot in progress: what it has done, and whether it goes on.
+//! A snapshot in progress: what it has done, and whether it continues.
 
 use std::ops::ControlFlow;
 
@@ -8,7 +8,7 @@ use crate::log::types::error::Error;
 /// Why a snapshot ends early.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The caller wants that.
+    /// The caller wants it.
     Wanted,
     Failed(Error),
 }
@@ -51,12 +51,12 @@ impl<'a> Work<'a> {
         if (self.progress)(self.at).is_break() { Err(Stop::Wanted) } else { Ok(()) }
     }
 
-    /// Notes that everything is in place, also what was dropped before it was copied.
+    /// Notes that everything is in place, including what was dropped before it was copied.
     pub(super) fn end(&mut self) -> Result<(), Stop> {
         self.advance(self.at.bytes_total - self.at.bytes_done)
     }
 
-    /// Counts a file of so many bytes that is in place.
+    /// Counts a file of this many bytes that is in place.
     pub(super) fn count(&mut self, how: How, bytes: u64) {
         let report = &mut self.report;
         report.total_bytes += bytes;

@@ -52,11 +52,11 @@ impl Address<'_> {
             let Some(root) = self.open()? else { return Ok(None) };
             let lock = Lock::take(&root);
             if lock.is_err() && Manifest::exists_in(&root)? {
-                // Its owner may be about to create or delete it, so only a stream that is there says anything.
+                // Its owner may be about to create or delete it, so only an existing stream is conclusive.
                 check(&root, Found::Stream)?;
             }
             let lock = lock?;
-            // Whoever had the lock before may have deleted this stream, and another one may be in its place by now.
+            // The last holder of the lock may have deleted this stream, and another one may be in its place by now.
             if self.leads_to(&root)? {
                 target::finish_if_interrupted(&root)?;
                 let found = find_in(&root)?;
@@ -110,7 +110,7 @@ pub(super) struct Locked {
     pub(super) lock: Lock,
 }
 
-/// Returns what a directory holds. Fails if that is something else than a stream. Changes nothing.
+/// Returns what a directory holds. Fails if that is something other than a stream. Changes nothing.
 fn find_in(root: &OwnPath) -> Result<Found> {
     if Manifest::exists_in(root)? {
         return Ok(Found::Stream);

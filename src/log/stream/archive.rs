@@ -173,7 +173,7 @@ impl Archiver {
         outcome.map(|()| report)
     }
 
-    /// Archives what is sealed of a shard. Returns how far it is archived, and where the last archived segment begins.
+    /// Archives the sealed segments of a shard. Returns how far it is archived, and where the last archived segment begins.
     fn run_shard(
         &mut self,
         shard: &ShardDescription,

@@ -10,7 +10,7 @@ thread_local! {
     static REPORTING: RefCell<Vec<usize>> = const { RefCell::new(vec![]) };
 }
 
-/// Undoes what begins a callback, also if it panics.
+/// Undoes what began a callback, even if it panics.
 struct Ended<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for Ended<F> {

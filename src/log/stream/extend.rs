@@ -472,7 +472,7 @@ impl Hold<'_> {
         if let Some(own) = self.stream.own() {
             hold::release(&own.topology, self.name, shard, before);
         } else if let Some(file) = self.stream.extensions().holds.lock().get(self.name) {
-            // On a full disk, more is held than need be.
+            // On a full disk, more is held than necessary.
             let _ = file.release(shard, before);
         }
     }

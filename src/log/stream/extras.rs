@@ -85,7 +85,7 @@ impl Codec {
 }
 
 impl Core {
-    /// Makes puts encrypt or not, as the list of keys says now. If the key cannot be had, puts fail: none goes in plain.
+    /// Makes puts encrypt or not, as the list of keys says now. If the key is unavailable, puts fail: no record is stored unencrypted.
     pub(super) fn apply_keys(&self) -> Result<()> {
         // While it is locked, nobody else changes the keys, the shards or the limits.
         let manifest = self.topology.manifest_to_change()?;
@@ -171,7 +171,7 @@ impl Core {
         throttled.into_iter().map(outcome).collect()
     }
 
-    /// Returns the error for each record that the limits do not let pass now. Of each shard these are the last ones.
+    /// Returns the error for each record that the limits do not let pass now. In each shard, these are the last ones.
     fn admit(&self, map: &ShardMap, records: &[PutRecord<'_>]) -> Vec<Option<Error>> {
         let mut throttled = vec![None; records.len()];
         let place_of = |record| map.only_open().map_or_else(|| map.route(self.hash_key_of(record)), |_| 0);

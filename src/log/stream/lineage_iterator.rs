@@ -138,7 +138,7 @@ impl LineageIterator {
     fn go_on_with_children_of(&mut self, finished: &ShardIterator) {
         let children = finished.children().unwrap_or_default();
         self.waiting.extend(children.iter().map(|child| (child.id(), Arc::clone(child))));
-        // Not the number of finished parents counts: if they have expired unseen, a child follows the shards that they came from.
+        // The number of finished parents does not decide: if they have expired unseen, a child follows the shards that they came from.
         while let Some(child) = self.waiting.values().find(|child| self.is_next(child)).cloned() {
             self.waiting.remove(&child.id());
             // A child is read from its horizon at the time of the call. A record trimmed since then is an error, and is not skipped.
@@ -166,7 +166,7 @@ impl LineageIterator {
     /// # Errors
     /// Same as [`next_batch`](Self::next_batch).
     pub fn skip_lost(&mut self) -> Result<u64> {
-        // All shards are tried, even if one of them is in front of damage.
+        // All shards are tried, even if one of them has reached damage.
         let skipped: Vec<_> = self.reading.iter_mut().map(ShardIterator::skip_lost).collect();
         skipped.into_iter().sum()
     }

@@ -146,7 +146,7 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    /// Has the pool maintain a stream from now on.
+    /// Makes the pool maintain a stream from now on.
     pub(super) fn begin(core: &Arc<Core>, pool: MaintenancePool) -> Self {
         let timers = Timers {
             sync: Timer::every(core.options.sync_interval),
@@ -227,7 +227,7 @@ impl Member {
         map.iter().map(|shard| shard.prepare_ahead().unwrap_or(false)).fold(false, |any, one| any | one)
     }
 
-    /// Returns when work is due that recurs.
+    /// Returns when recurring work is next due.
     fn next(&self) -> Option<Instant> {
         let timers = self.behind.lock();
         [timers.sync.next, timers.sweep.next].into_iter().flatten().min()

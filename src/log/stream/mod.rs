@@ -84,8 +84,7 @@ struct Core {
     key_hash: KeyHash,
     record_bytes_max: u64,
     codec: RwLock<Codec>,
-    /// Whether a put has more to do than to append: the stream compresses, encrypts, or limits puts. It is the only thing that a put asks
-    /// for that.
+    /// Whether a put has more to do than to append: the stream compresses, encrypts, or limits puts. A put checks only this flag for all of them.
     has_extras: AtomicBool,
     keys: Arc<Keys>,
     clock: Arc<dyn Clock>,
@@ -439,7 +438,7 @@ impl Stream {
     }
 }
 
-/// What crash tests have to do at a certain moment, or to see without a system call.
+/// What crash tests have to do at a certain moment, or to observe without a system call.
 #[cfg(test)]
 mod for_tests {
     use std::collections::BTreeMap;
@@ -478,8 +477,8 @@ impl Handle {
             self.leave_to_parent();
             return Err(error);
         }
-        // Held to the end, so that nobody who closes the stream returns before it is closed. A callback does not wait for that: the thread
-        // that closes the stream may wait for the one that runs the callback.
+        // Held to the end, so that no call that closes the stream returns before it is closed. A callback does not wait for that: the thread that
+        // closes the stream may wait for the one that runs the callback.
         let mut maintained = match self.maintained.try_lock() {
             Some(maintained) => maintained,
             None if callback::is_running() => return Ok(()),

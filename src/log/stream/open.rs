@@ -285,7 +285,7 @@ fn adopt(path: &OwnPath, options: &StreamOptions, stored: StreamSettings) -> Res
         )));
     }
     let segment_bytes = options.segment_bytes.unwrap_or(stored.segment_bytes);
-    // A bound that nobody has set goes with the segments, up and down.
+    // A bound that nobody has set follows the segment size, up and down.
     let is_default = stored.record_bytes_max == record_bytes_max_default(stored.segment_bytes);
     let kept = if is_default { record_bytes_max_default(segment_bytes) } else { stored.record_bytes_max };
     let settings = StreamSettings {

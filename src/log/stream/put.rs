@@ -29,7 +29,7 @@ fn with_buffer<T>(work: impl FnOnce(&mut DraftBuffer) -> T) -> T {
     let mut buffer = DRAFT.try_with(Cell::take).ok().flatten().unwrap_or_default();
     let outcome = work(&mut buffer);
     buffer.shrink(DRAFT_BYTES_KEPT);
-    // A thread that is ending has no place to keep it.
+    // A thread that is exiting cannot keep it.
     let _ = DRAFT.try_with(|place| place.set(Some(buffer)));
     outcome
 }
@@ -156,7 +156,7 @@ struct Appended {
 }
 
 impl Core {
-    /// Appends a batch. `pack` does with the records of a frame what has to be done before.
+    /// Appends a batch. `pack` prepares the records of each frame first.
     pub(super) fn append_batch(
         &self,
         buffer: &mut DraftBuffer,
@@ -171,7 +171,7 @@ impl Core {
         }
     }
 
-    /// Appends a batch as one frame if one shard owns all hash keys. Returns `None` if that is not so, or no longer.
+    /// Appends a batch as one frame if one shard owns all hash keys. Returns `None` if none does, or no longer.
     fn append_whole(
         &self,
         buffer: &mut DraftBuffer,

@@ -206,8 +206,7 @@ impl StreamReader {
         }
     }
 
-    /// Returns what layers keep with the stream or with the reader.
-    /// Returns who wraps and unwraps the stream's keys.
+    /// Returns the provider that wraps and unwraps the stream's keys.
     pub(super) fn key_provider(&self) -> Option<&Arc<dyn KeyProvider>> {
         match &self.source {
             Source::Own(core) => core.keys.provider(),
@@ -215,7 +214,7 @@ impl StreamReader {
         }
     }
 
-    /// Returns whether what is put to the stream is encrypted.
+    /// Returns whether new records of the stream are encrypted.
     pub(super) fn is_encrypted(&self) -> bool {
         match &self.source {
             Source::Own(core) => core.keys.is_on(),

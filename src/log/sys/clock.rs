@@ -20,16 +20,16 @@ use crate::log::types::time::{Clock, Timestamp};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-/// The number of ticks for which a reading is used again.
+/// The number of ticks for which a reading is reused.
 const HOLDS_TICKS: u64 = 2_000;
 
-/// A thread's last reading of the time, or of how much of it has passed.
+/// A thread's last reading of the time or of the elapsed time.
 #[derive(Debug, Clone, Copy)]
 struct Reading<T> {
     time: T,
     /// The processor's tick count at the reading.
     ticks: u64,
-    /// The number of ticks for which the reading is used again.
+    /// The number of ticks for which the reading is reused.
     holds: u64,
 }
 
@@ -40,7 +40,7 @@ thread_local! {
         const { Cell::new(Reading { time: Duration::ZERO, ticks: 0, holds: 0 }) };
 }
 
-/// When somebody in this process first asked how much time has passed.
+/// When this process first asked for the elapsed time.
 static BEGUN: OnceLock<Instant> = OnceLock::new();
 
 impl Clock for SystemClock {

@@ -7,7 +7,7 @@ use super::file::DataFile;
 use crate::log::format::bytes::is_zero;
 use crate::log::types::error::Result;
 
-/// So many bytes at a time are read and written where the system does not copy by itself, and left out if they are zeros.
+/// How many bytes are read and written at a time where the system does not copy by itself. They are left out if they are zeros.
 const BUFFER_BYTES: u64 = 64 << 10;
 
 /// Lets a new, empty file share the blocks of another one, where the file system can do that. Either of them gets blocks of its own where it
@@ -47,7 +47,7 @@ fn in_kernel(from: &DataFile, to: &DataFile, bytes: Range<u64>) -> Result<u64> {
             Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
                 return Err(to.error("copy to", errno.into()));
             }
-            // What else keeps the system from it, reading and writing will show.
+            // Reading and writing will show any other obstacle.
             Err(_) => break,
         }
     }
@@ -59,8 +59,8 @@ fn in_kernel(_: &DataFile, _: &DataFile, _: Range<u64>) -> Result<u64> {
     Ok(0)
 }
 
-/// Does the same from the first byte to the last, for a file that is written to meanwhile: what the copy says at its
-/// beginning about the bytes behind was true before those were read.
+/// Does the same from the first byte to the last, for a file that is written to meanwhile: what the beginning of the copy says about later bytes
+/// was true before those were read.
 pub(crate) fn copy_in_order(from: &DataFile, to: &DataFile, bytes: Range<u64>) -> Result<u64> {
     let mut buffer = vec![0; BUFFER_BYTES.min(bytes.end - bytes.start) as usize];
     let mut at = bytes.start;

@@ -46,7 +46,7 @@ fn unless_gone(removed: rustix::io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// The bytes of names with which a listing begins, and with which it gives up being all at once.
+/// The bytes of names with which a listing begins, and at which it gives up listing all in one call.
 const LIST_BYTES: usize = 64 << 10;
 const LIST_BYTES_MAX: usize = 16 << 20;
 
@@ -66,7 +66,7 @@ pub(crate) fn list(path: &OwnPath) -> Result<Vec<DirEntry>> {
     }
 }
 
-/// Lists a directory with a buffer of so many bytes. Also returns whether that was enough for all names at once.
+/// Lists a directory with a buffer of this many bytes. Also returns whether that was enough for all names in one call.
 fn list_within(path: &OwnPath, bytes: usize) -> Result<(Vec<DirEntry>, bool)> {
     let dir = path.open_dir()?;
     let mut buffer = Vec::with_capacity(bytes);
@@ -99,7 +99,7 @@ pub(crate) fn create(path: &OwnPath) -> Result<()> {
         create(&path.parent())?;
         make(path)?;
     }
-    // Also if it was there: a crash may have come between these two calls.
+    // Even if it existed: a crash may have come between these two calls.
     let has_readers = path.mode() != FileMode::OWNER_ONLY;
     if has_readers { change_readers(path, &path.open_dir()?, OwnPath::add_readers) } else { Ok(()) }
 }
@@ -114,7 +114,7 @@ fn make(path: &OwnPath) -> Result<()> {
     attempt("create the directory", path, create)
 }
 
-/// Lets exactly those read a directory and everything in it whom the mode of the path lets. Follows no link, and leaves it as it is.
+/// Lets exactly the users whom the path's mode allows read a directory and everything in it. Does not follow links, and leaves them as they are.
 pub(crate) fn set_readers(path: &OwnPath) -> Result<()> {
     let opened = match path.file_type()? {
         Some(FileType::Directory) => {

@@ -63,7 +63,7 @@ impl DataFile {
         Self::with(path, "create", OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
-    /// Creates a file without a name in a directory. Its bytes are gone once it is closed and no longer mapped, also if the process is killed.
+    /// Creates a file without a name in a directory. Its bytes are gone once it is closed and no longer mapped, even if the process is killed.
     pub(crate) fn create_unnamed(dir: &OwnPath) -> Result<Self> {
         let name: [u8; 8] = random::bytes().map_err(|error| Error::io("get random bytes for", dir, error))?;
         let path = dir.join(format!(".streamlog-{:016x}", u64::from_ne_bytes(name)));
@@ -190,7 +190,7 @@ impl DataFile {
     }
 
     /// Returns whether the first `len` bytes of the file are in memory. It probes a sample of them, and returns `false` where the system
-    /// cannot tell.
+    /// does not know.
     pub(crate) fn is_in_memory(&self, len: u64) -> bool {
         (0..len).step_by(LOOK_STEP_BYTES).all(|offset| self.is_byte_in_memory(offset))
     }
@@ -320,9 +320,9 @@ impl DataFile {
         self.point("sync").and_then(|()| self.file.sync_data()).map_err(|error| self.error("sync", error))
     }
 
-    /// Fails like a failed sync if the file has no name any more: its bytes are gone once it is closed.
+    /// Fails like a failed sync if the file no longer has a name: its bytes are gone once it is closed.
     pub(crate) fn check_not_removed(&self) -> Result<()> {
-        // Where the system cannot say, it is taken to be there.
+        // If the system cannot say, the file is taken to be there.
         if matches!(name_count(&self.file), Ok(0)) { Err(call::removed(&self.path)) } else { Ok(()) }
     }
 

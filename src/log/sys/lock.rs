@@ -1,4 +1,4 @@
-//! The lock that keeps a stream to one owner, and the file that says who that is.
+//! The lock that keeps a stream to one owner, and the file that names this owner.
 
 use std::fs::TryLockError;
 use std::path::Path;
@@ -9,12 +9,12 @@ use super::root::OwnPath;
 use crate::log::format::holder::{HOLDER_BYTES_MAX, Holder};
 use crate::log::types::error::{Error, LockedBy, Result};
 
-/// The name of the file that says who has the stream open.
+/// The name of the file that names the process that has the stream open.
 pub(crate) const LOCK_NAME: &str = "LOCK";
 
 /// An exclusive lock on a directory, which keeps a stream to one owner. The kernel releases it when the process dies.
 ///
-/// It lies on the directory itself: a lock file could be removed, or moved away with a directory whose place another one takes.
+/// It locks the directory itself: a lock file could be removed, or moved away with a directory whose place another one takes.
 #[derive(Debug)]
 pub(crate) struct Lock {
     root: OwnPath,
@@ -22,7 +22,7 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Locks a root, or fails at once if it is locked.
+    /// Locks a root, or fails immediately if it is locked.
     pub(crate) fn take(root: &OwnPath) -> Result<Self> {
         match root.try_lock_root() {
             Ok(()) => Ok(Self { root: root.clone(), is_signed: false }),
@@ -31,8 +31,8 @@ impl Lock {
         }
     }
 
-    /// Writes into the file `LOCK` who has the lock, if the disk has room. Fails if the file cannot be opened for writing, and so at once
-    /// where the stream can only be read. `root` is the locked one, with the mode of its stream.
+    /// Writes the lock's owner into the file `LOCK`, if the disk has room. Fails if the file cannot be opened for writing, so a read-only stream
+    /// is refused immediately. `root` is the locked one, with the mode of its stream.
     pub(crate) fn sign(&mut self, root: &OwnPath) -> Result<()> {
         let file = DataFile::open_or_create(&root.join(LOCK_NAME))?;
         let text = process::as_holder().encode();
@@ -46,7 +46,7 @@ impl Lock {
         Ok(())
     }
 
-    /// Empties the file, so that it does not name somebody who has left.
+    /// Empties the file, so that it does not name a former owner.
     fn unsign(&self) -> Result<()> {
         DataFile::open_writable(&self.root.join(LOCK_NAME))?.set_len(0)
     }

@@ -45,7 +45,7 @@ struct Followed {
     len: AtomicU64,
 }
 
-/// Adds the limits that a mapping may have met to the error for it.
+/// Adds the limits that a failed mapping may have hit to its error.
 fn name_limit(error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::OutOfMemory {
         return error;

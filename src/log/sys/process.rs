@@ -2,12 +2,12 @@
 //!
 //! Such a child has the memory, the mappings and the locks of its parent, but none of its threads.
 //!
-//! A process also has an id, a name and a mark, by which others can tell who has a stream open.
+//! A process also has an id, a name and a mark, which show others which process has a stream open.
 //!
 //! The invariant that the unsafe code relies on, besides those of `map.rs`:
 //! - **I6** what runs in a child before `fork` returns there only adds to an atomic number, as a signal handler may.
 //!
-//! A put looks at that number, which costs nothing that could be measured. Asking for the process id would be a call to the system each time.
+//! A put checks that number at no measurable cost. Getting the process id would be a system call each time.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -70,7 +70,7 @@ fn refuse_child(path: &Path) -> Result<()> {
     )))
 }
 
-/// Returns what identifies the start of the machine, in two words: other words after each start. Zeros where the system does not say.
+/// Returns the identity of the machine's boot, in two words that differ after each boot. Zeros where the system does not provide it.
 pub(crate) fn boot_id() -> [u64; 2] {
     static ID: OnceLock<[u64; 2]> = OnceLock::new();
     *ID.get_or_init(|| {
@@ -93,7 +93,7 @@ pub(super) fn is_this(holder: &Holder) -> bool {
     holder.id == std::process::id() && holder.mark.is_some() && holder.mark == mark()
 }
 
-/// Returns the name of the file that the process runs, as far as the system says it.
+/// Returns the name of the file that the process runs, as far as the system provides it.
 fn program_name() -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let name = program.file_name().unwrap_or_default().to_string_lossy();

@@ -141,20 +141,20 @@ impl OwnPath {
         self.mode
     }
 
-    /// Lets those read an open file, or enter an open directory, whom its mode lets: the umask, or a crash before this, may have kept them
+    /// Lets the users whom its mode allows read an open file or enter an open directory: the umask, or a crash before this, may have kept them
     /// out. Makes no call to the system if nothing is missing.
     pub(super) fn add_readers(&self, opened: &File, found: &Metadata) -> io::Result<()> {
         let (mode, readers) = self.mode_and_readers(found);
         self.change_mode(opened, found, found.mode() | mode & readers)
     }
 
-    /// Lets exactly those read an open file, or enter an open directory, whom its mode lets. The other permissions stay.
+    /// Lets exactly the users whom its mode allows read an open file or enter an open directory. The other permissions stay.
     pub(super) fn set_readers(&self, opened: &File, found: &Metadata) -> io::Result<()> {
         let (mode, readers) = self.mode_and_readers(found);
         self.change_mode(opened, found, found.mode() & !readers | mode & readers)
     }
 
-    /// Returns the mode of a file or directory here, and the bits of it that say who besides the owner may read.
+    /// Returns the mode of a file or directory here, and its bits that let users other than the owner read.
     fn mode_and_readers(&self, found: &Metadata) -> (u32, u32) {
         if found.is_dir() { (self.mode.of_directories(), 0o055) } else { (self.mode.of_files(), 0o044) }
     }

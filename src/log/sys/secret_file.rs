@@ -8,7 +8,7 @@ use std::path::Path;
 /// The largest file that is read.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// Reads a file, unless others than its owner may read or change it.
+/// Reads a file, unless users other than its owner may read or change it.
 pub(crate) fn read(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     let found = file.metadata()?;
@@ -40,7 +40,7 @@ pub(crate) fn create(path: &Path, content: &str) -> io::Result<()> {
     sync_directory_of(path)
 }
 
-/// Replaces a file by one that nobody but its owner may read, durably: a crash leaves the old content or the new one.
+/// Replaces a file with one that nobody but its owner may read, durably: a crash leaves the old content or the new one.
 pub(crate) fn replace(path: &Path, content: &str) -> io::Result<()> {
     // Through a link, to the file itself.
     let path = path.canonicalize()?;

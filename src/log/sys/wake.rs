@@ -1,13 +1,13 @@
-//! Waiting for a word that another process changes, and waking those who wait.
+//! Waiting for a word that another process changes, and waking its waiters.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Whether a thread can wait for a word without looking at it again and again.
+/// Whether a thread can wait for a word without polling it.
 pub(crate) const CAN_WAIT: bool = cfg!(target_os = "linux");
 
-/// Waits until somebody [wakes](wake) those who wait for this word, unless it no longer has the value `seen`, or until the time is over. It
-/// may also return for no reason.
+/// Waits until somebody [wakes](wake) the waiters of this word or the time is over, unless the word no longer has the value `seen`. May return
+/// spuriously.
 #[cfg(target_os = "linux")]
 pub(crate) fn wait(word: &AtomicU32, seen: u32, time: Duration) {
     use rustix::thread::futex;
@@ -16,7 +16,7 @@ pub(crate) fn wait(word: &AtomicU32, seen: u32, time: Duration) {
     let _ = futex::wait(word, futex::Flags::empty(), seen, Some(&time));
 }
 
-/// Wakes everybody who waits for this word, in all processes.
+/// Wakes all waiters of this word, in all processes.
 #[cfg(target_os = "linux")]
 pub(crate) fn wake(word: &AtomicU32) {
     // It fails only for a word that nobody can wait for.

@@ -159,7 +159,7 @@ impl Topology {
         has_records.then(|| self.context.clock.now().since(self.context.peers.latest()))
     }
 
-    /// Returns whether the stream is closed, so that nothing changes any more.
+    /// Returns whether the stream is closed and nothing changes from then on.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
@@ -236,7 +236,7 @@ impl Topology {
     pub(crate) fn close(&self) -> Result<()> {
         let mut manifest = self.manifest();
         self.is_closed.store(true, Ordering::Release);
-        // What is left is read without limits.
+        // Remaining records are read without limits.
         *self.context.limits.lock() = Limits::none();
         let closed = self.for_each_shard(|shard| shard.close());
         let marks = |shard: &Arc<Shard>| -> Option<Marks> { manifest.marks.get(&shard.id()).copied() };
@@ -245,7 +245,7 @@ impl Topology {
         }
         let next = manifest.clone();
         let noted = match self.store(&mut manifest, next) {
-            // The manifest on disk promises less and is just as true. No record depends on it.
+            // The manifest on disk promises less and is just as valid. No record depends on it.
             Err(ReplaceError { error: Error::StorageFull(_), .. }) => Ok(()),
             noted => noted.map_err(Error::from),
         };

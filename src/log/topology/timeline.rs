@@ -1,9 +1,9 @@
 //! The time by which records age, although the clock may jump.
 //!
-//! The clock jumps if it and the time that has passed differ by more than [`CLOCK_STEP_MAX`]. Nobody can know which side of a jump was
-//! right: a machine may begin in 1970 and get its time later, or somebody may set the clock to 2036 by mistake. So the records that are
-//! there at a jump keep ageing as if the clock had not jumped. Only later records age by the new time. Once the jump is as long ago as
-//! records are kept, it no longer matters.
+//! The clock has jumped if it and the elapsed time diverge by more than [`CLOCK_STEP_MAX`]. Nobody can know which side of a jump was right: a
+//! machine may begin in 1970 and get its time later, or somebody may set the clock to 2036 by mistake. So the records that are there at a jump
+//! keep ageing as if the clock had not jumped. Only later records age by the new time. Once the jump is as long ago as records are kept, it no
+//! longer matters.
 //!
 //! This is forgotten when the stream is closed. An opening takes the clock as it is.
 
@@ -35,7 +35,7 @@ pub(crate) struct Timeline {
 struct Era {
     /// The clock, less the time that had passed.
     offset: i128,
-    /// The records of each shard that were there when it ended are those below this number.
+    /// The records of each shard that existed when it ended are below this number.
     ends: BTreeMap<ShardId, SequenceNumber>,
     /// When it ended, by the time that had passed.
     ended_at: Duration,
@@ -87,8 +87,7 @@ impl Timeline {
     ///
     /// `ends` are the numbers of each shard's next record. Jumps that are `age` ago are forgotten.
     ///
-    /// Of records that were put since the last look, nobody knows whether they came before the jump or after it. They age by whichever
-    /// time is earlier.
+    /// Records that were put since the last look may have come before the jump or after it. They age by whichever time is earlier.
     pub(crate) fn note(
         &mut self,
         look: &Look,
@@ -121,7 +120,7 @@ impl Timeline {
         jump
     }
 
-    /// Lets what was there before the oldest jump age with what came before the next one, by the clock of the two that is behind.
+    /// Merges the era before the oldest jump with the one before the next. Both age by whichever of their clocks is behind.
     fn merge_oldest_if_many(&mut self) {
         if self.before.len() > JUMPS_MAX
             && let Some(oldest) = self.before.pop_front()

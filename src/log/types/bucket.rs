@@ -1,4 +1,4 @@
-//! A token bucket: what may pass at a certain rate, and up to a second's worth of it at once.
+//! A token bucket: what may pass at a certain rate, with bursts of up to a second's worth.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const NANOS_PER_SECOND: u64 = 1_000_000_000;
 pub struct Bucket {
     /// The nanoseconds in which one token comes, times 2^32. Rounded up, so that never more passes than the rate allows.
     token_nanos: u64,
-    /// When the bucket is full again. This is all that changes with a take, and stays right if the rate changes.
+    /// When the bucket is full again. A take changes only this, and it stays correct if the rate changes.
     full_at_nanos: u64,
 }
 

@@ -155,19 +155,19 @@ impl UnavailableKey {
 pub(crate) struct KeyList {
     /// Names the stream, also in copies of it. All zeros as long as there are no keys.
     pub(crate) stream_id: [u8; 16],
-    /// Whether what is put from now on is encrypted, with the last key.
+    /// Whether new records are encrypted, with the last key.
     pub(crate) is_on: bool,
     /// The data keys by their numbers, from 0 on.
     pub(crate) keys: Vec<WrappedKey>,
 }
 
 impl KeyList {
-    /// Returns the number of the key that encrypts what is put, unless that stays plain.
+    /// Returns the number of the key that encrypts new records, unless they stay plain.
     pub(crate) fn current(&self) -> Option<u32> {
         self.is_on.then(|| self.keys.len().checked_sub(1)).flatten().map(|last| last as u32)
     }
 
-    /// Describes the key that encrypts what is put.
+    /// Describes the key that encrypts new records.
     pub(crate) fn describe(&self) -> Option<EncryptionDescription> {
         let data_key = self.current()?;
         Some(EncryptionDescription { data_key, key_id: self.keys[data_key as usize].key_id.clone() })

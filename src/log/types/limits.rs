@@ -32,7 +32,7 @@ pub(crate) const ZEROED_BYTES_PER_SECOND_MAX: u64 = 256 << 20;
 /// How many bytes are prepared ahead at a time: few enough that a writer close behind gets them soon, and a multiple of the large pages of
 /// all systems that have them.
 pub(crate) const AHEAD_BYTES: u64 = 4 << 20;
-/// The most bytes that are prepared ahead: enough for some milliseconds, and soon used where puts go on.
+/// The most bytes that are prepared ahead: enough for some milliseconds, and soon used if puts continue.
 pub(crate) const AHEAD_BYTES_MAX: u64 = 32 << 20;
 /// The stride of the index: one frame is indexed in this many bytes.
 pub(crate) const INDEX_STRIDE_BYTES: u64 = 4 << 10;

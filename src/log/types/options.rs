@@ -161,7 +161,7 @@ pub struct StreamOptions {
     pub(crate) archive: Option<ArchiveSource>,
 }
 
-/// The archive that a reader goes on with, and where it keeps what it has fetched.
+/// The archive that a reader continues with, and where it keeps what it has fetched.
 #[derive(Debug, Clone)]
 pub(crate) struct ArchiveSource {
     pub(crate) archive: Arc<dyn Archive>,
@@ -190,11 +190,11 @@ pub(crate) enum Create {
     Always,
 }
 
-/// Whether what is put is encrypted, and who has the keys.
+/// Whether new records are encrypted, and who has the keys.
 #[derive(Debug, Clone)]
 pub(crate) enum Encryption {
     On(Arc<dyn KeyProvider>),
-    /// What was encrypted before can be read.
+    /// Records that were encrypted before can be read.
     Off(Arc<dyn KeyProvider>),
     /// It stays on or off.
     Kept(Arc<dyn KeyProvider>),

@@ -1,4 +1,4 @@
-//! The values that serialize in a form of their own, as text or summed up, where the others derive it.
+//! The values that serialize in a special form, as text or summed up, where all others derive it.
 
 use serde::de::Error as _;
 use serde::ser::SerializeStruct;

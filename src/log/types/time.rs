@@ -14,7 +14,7 @@ pub const HOUR: Duration = Duration::from_secs(60 * 60);
 /// One day of 24 hours.
 pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Up to this much, a step of the clock is followed without further ado, and a timestamp may be ahead of the clock.
+/// A step of the clock up to this much is followed without special handling, and a timestamp may be this far ahead of the clock.
 pub(crate) const CLOCK_STEP_MAX: Duration = MINUTE;
 
 /// A point in time: whole microseconds since 1970-01-01 00:00 UTC.

@@ -16,16 +16,16 @@ use datafusion::arrow::error::ArrowError;
 
 pub(super) type Result<T, E = ArrowError> = std::result::Result<T, E>;
 
-/// The time that windows go by.
+/// The time column that windows use.
 pub(super) const TIME: &str = "_time";
-/// Whether a row is new, and not there only to be looked back at.
+/// Whether a row is new, and not there only for looking back.
 pub(super) const IS_NEW: &str = "_is_new";
 const ZONE: &str = "UTC";
 
 /// A point in time: microseconds since 1970, as in Arrow. Windows may begin before 1970.
 pub(super) type Micros = i64;
 
-/// Returns a duration in microseconds. Far beyond all times it is cut.
+/// Returns a duration in microseconds. It is capped far beyond all times.
 pub(super) fn micros(duration: Duration) -> Micros {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
 }
@@ -93,7 +93,7 @@ pub(super) fn with_window(
     with_windows(rows, schema, vec![start; rows.num_rows()], vec![end; rows.num_rows()])
 }
 
-/// The start of a window, and its end, which is not in it.
+/// The start and the exclusive end of a window.
 pub(super) type Bounds = (Micros, Micros);
 
 /// Adds to each row the bounds of the window that it is in.
@@ -134,7 +134,7 @@ pub(super) fn filter(rows: &RecordBatch, is_taken: &BooleanArray) -> Result<Reco
     compute::filter_record_batch(rows, is_taken).map(compact)
 }
 
-/// Lets go of texts that rows no longer have: an array of views keeps all that it was made of.
+/// Frees texts that rows no longer use: an array of views keeps all of its original buffers.
 pub(super) fn compact(rows: RecordBatch) -> RecordBatch {
     let has_views =
         |column: &ArrayRef| matches!(column.data_type(), DataType::Utf8View | DataType::BinaryView);

@@ -1,4 +1,4 @@
-//! Rows that could not be handled, as the error stream of Kinesis Data Analytics has them.
+//! Rows that could not be handled, in the form of the error stream of Kinesis Data Analytics.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) enum Fault {
     Late,
     /// The statement fails for a row.
     Evaluation,
-    /// The output does not take a row.
+    /// The output refuses a row.
     Output,
 }
 

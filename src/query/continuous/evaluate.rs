@@ -1,7 +1,6 @@
-//! Runs the texts of SQL of a plan over rows that are there.
+//! Runs the SQL texts of a plan over existing rows.
 //!
-//! A pump has a runtime of its own, on its own thread: what it evaluates is small, and must neither wait for the caller's runtime nor for the
-//! queries of others.
+//! A pump has a runtime of its own, on its own thread: its evaluations are small, and must not wait for the caller's runtime or for other queries.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -46,8 +45,8 @@ pub(super) struct Evaluator {
     pub(super) stop: Stop,
 }
 
-/// A table of the catalog, which is read whole, and again only when told: what a statement finds there does not change by itself, and a file is
-/// not read for each batch of rows.
+/// A table of the catalog, which is read completely, and again only on request: its contents do not change by themselves, and a file is not read for
+/// each batch of rows.
 #[derive(Debug)]
 struct Lookup {
     name: String,
@@ -74,7 +73,7 @@ impl Evaluator {
     ) -> Result<Self, QueryError> {
         let runtime = Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| QueryError::Failed(format!("cannot begin: {error}")))?;
-        // With more partitions, small batches would be split and put together again for nothing.
+        // More partitions would only split small batches and join them again.
         let config: SessionConfig = session
             .copied_config()
             .with_target_partitions(1)
@@ -90,7 +89,7 @@ impl Evaluator {
         Ok(Self { runtime, state, tables, lookups: Mutex::default(), lookup_bytes_max, clock, stop })
     }
 
-    /// Adds a table, without rows, in the place of the one of that name. Statements that are planned keep the table that they were planned with.
+    /// Adds a table without rows, replacing one of the same name. Planned statements keep the table that they were planned with.
     pub(super) fn table(&self, name: &str, schema: &SchemaRef) -> Result<Table, QueryError> {
         let table = Arc::new(MemTable::try_new(nullable(schema), vec![vec![]]).map_err(failed)?);
         self.tables.set(name, table.clone());
@@ -156,7 +155,7 @@ impl Evaluator {
         let schema = TableProvider::schema(&*lookup.table);
         let mut batches = vec![];
         self.runtime.block_on(async {
-            // It is looked up each time, because that finds out whether the file is still there.
+            // It is looked up each time, to check that the file still exists.
             let behind = self.tables.behind(&lookup.name).await.map_err(failed)?;
             let behind =
                 behind.ok_or_else(|| QueryError::Failed(format!("there is no table {}", lookup.name)))?;
@@ -183,7 +182,7 @@ impl Evaluator {
         })
     }
 
-    /// Returns which columns of a table a statement needs, as indices, in order. The table has so many columns.
+    /// Returns which columns of a table a statement needs, as indices, in order. `columns` is the number of the table's columns.
     pub(super) fn needs(&self, query: &Query, table: &str, columns: usize) -> Result<Vec<usize>, QueryError> {
         let optimized = self.state.optimize(&query.plan).map_err(failed)?;
         let (mut needed, mut needs_all) = (vec![], false);
@@ -235,14 +234,14 @@ impl Evaluator {
     }
 }
 
-/// What is known not to be null by one operator may be null after another: the planner must not rely on it.
+/// Makes all fields nullable: a column that is never null for one operator may be null after another, so the planner must not rely on it.
 pub(super) fn nullable(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<_> =
         schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     Arc::new(Schema::new(fields))
 }
 
-/// Returns the rows with a schema that differs in what may be null only.
+/// Returns the rows with a schema that differs only in nullability.
 pub(super) fn conform(rows: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
     RecordBatch::try_new_with_options(schema.clone(), rows.columns().to_vec(), &options)
@@ -259,7 +258,7 @@ pub(super) fn failed(error: DataFusionError) -> QueryError {
 /// Returns why a statement fails for rows of its tables.
 ///
 /// # Errors
-/// What ends the pump, whatever the rows.
+/// Errors that end the pump, whatever the rows.
 pub(super) fn of_rows(error: DataFusionError) -> Result<String, QueryError> {
     if matches!(error, DataFusionError::ResourcesExhausted(_)) || was_stopped(&error) {
         return Err(failed(error));

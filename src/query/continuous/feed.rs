@@ -1,4 +1,4 @@
-//! One input of a pump: its worker, and from records to prepared rows.
+//! One input of a pump: its worker, and the conversion of records to prepared rows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::{Pin, pin};
@@ -22,7 +22,7 @@ use crate::{Batch, Error, HOUR, Result, ShardDescription, StreamReader, Worker};
 
 /// The name of the table that `prepare` reads.
 pub(super) const INPUT: &str = "input";
-/// About so many records, and bytes, are handled at a time.
+/// About how many records, and bytes, are handled at a time.
 const RECORDS_AT_ONCE: usize = 16_384;
 const BYTES_AT_ONCE: usize = 16 << 20;
 /// An event time may be this much later than the arrival of its record: clocks differ. A later one is wrong, and would end every window.
@@ -48,18 +48,18 @@ pub(super) struct Feed {
 /// How the last read went.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Everything that the worker has was read when it was last looked at.
+    /// Everything that the worker had was read at the last check.
     is_read: bool,
     /// The shards that wait for memory.
     paused: Vec<u32>,
     skipped_before: u64,
-    /// Records were skipped, which the group has committed and the positions do not have.
+    /// Records were skipped: the group has committed this, but the positions do not include it yet.
     pub(super) has_skipped: bool,
     /// The shard of the last batch.
     pub(super) last_shard: Option<u32>,
 }
 
-/// What a micro-batch has become.
+/// The result of preparing a micro-batch.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
     pub(super) rows: Vec<RecordBatch>,
@@ -87,7 +87,7 @@ impl Feed {
                     self.progress.has_skipped = true;
                     shared.update(|counts| counts.skipped += skipped);
                 }
-                // What was read before counts first. The error comes again.
+                // Batches that were already read are handled first. The error comes again.
                 Poll::Ready(Err(_)) if !self.batches.is_empty() => break,
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {
@@ -108,7 +108,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Returns a future that takes the next batch. If the worker fails instead, it does so again when it is asked again.
+    /// Returns a future that takes the next batch. If the worker fails instead, the next call fails again.
     pub(super) fn next(&mut self) -> Pin<Box<impl Future<Output = ()> + '_>> {
         let Self { worker, batches, .. } = self;
         Box::pin(async move {
@@ -160,7 +160,7 @@ impl Feed {
         }
         let mut positions = self.positions.lock();
         positions.retain(|id, _| shards.iter().any(|shard| shard.id.get() == *id));
-        // Retention has dropped them, read or not.
+        // Retention has dropped these shards, read or not.
         let dropped: Vec<u32> =
             self.marks.shards().filter(|id| !shards.iter().any(|shard| shard.id.get() == *id)).collect();
         for id in dropped {
@@ -169,7 +169,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Makes rows of the batches that were read. Returns the end of each shard's part as well.
+    /// Turns the batches that were read into rows. Also returns the end of each shard's part.
     pub(super) fn prepare(
         &mut self,
         batches: &[Batch],
@@ -216,7 +216,7 @@ impl Feed {
         Ok(prepared)
     }
 
-    /// Takes out rows without a time, and those whose time cannot be.
+    /// Removes rows without a time, and rows with an impossible time.
     fn check_times(&self, prepared: &mut Prepared, batches: &[Batch]) -> std::result::Result<(), QueryError> {
         for rows in &mut prepared.rows {
             *rows = conform(rows.clone(), &self.prepare.schema).map_err(arrow)?;
@@ -259,7 +259,7 @@ impl Feed {
         Ok(())
     }
 
-    /// By arrival, gives rows that came before the watermark its time: a put that was long under way, or a clock that was set back.
+    /// For arrival times, moves rows from before the watermark to the watermark: their put took long, or the clock was set back.
     pub(super) fn lift(
         &self,
         rows: RecordBatch,
@@ -318,7 +318,7 @@ impl Feed {
                 continue;
             }
             match self.worker.commit(batch) {
-                // It is read again from the positions that are kept.
+                // The records are read again from the stored positions.
                 Err(Error::GroupLeaseLost { .. }) => {}
                 Err(error) if error.is_retryable() => shared.note_error(&error.to_string()),
                 committed => committed?,
@@ -327,7 +327,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Stops reading the shards that are ahead of others, or goes on with all.
+    /// Stops reading the shards that are ahead of others, or resumes all.
     pub(super) fn set_slow(&mut self, is_slow: bool) {
         let paused = if is_slow { self.marks.ahead() } else { vec![] };
         for &shard in self.progress.paused.iter().filter(|shard| !paused.contains(shard)) {
@@ -345,11 +345,11 @@ fn children_of(id: u32, shards: &[ShardDescription]) -> Vec<u32> {
     shards.iter().filter(is_child).map(|child| child.id.get()).collect()
 }
 
-/// Takes what a query makes of rows, or why it fails for a row.
+/// Takes the results of a query for rows, or why it fails for a row.
 type Take<'a> = dyn FnMut(&RecordBatch, std::result::Result<Vec<RecordBatch>, String>) -> std::result::Result<(), QueryError>
     + 'a;
 
-/// Runs a query over rows. If it fails, the rows are cut in halves, until those that it fails for are alone.
+/// Runs a query over rows. If it fails, the rows are halved until the failing ones are isolated.
 pub(super) fn run_each(
     evaluator: &Evaluator,
     input: &Table,

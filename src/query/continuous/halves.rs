@@ -1,4 +1,4 @@
-//! What a statement makes of rows if it fails for some of them: the rows are cut in halves, until those that it fails for are alone.
+//! Evaluates a statement that fails for some rows: the rows are halved until the failing ones are isolated.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use super::evaluate::{Evaluator, Query, Table, of_rows};
 use super::feed::arrow;
 use crate::query::error::QueryError;
 
-/// Rows of which some are new, as an operator releases them.
+/// Rows as an operator releases them, some of them new.
 type Marked = [RecordBatch];
 
 /// The results of a statement, and the rows for which it fails.
@@ -29,7 +29,7 @@ pub(super) fn over(
     };
     let count = new_count(rows);
     let all = 0..count;
-    // If it fails whichever row is new, it fails for one that is looked back at.
+    // If it fails even without new rows, it fails for a row that is looked back at.
     let nothing = evaluate(&(0..0))?;
     let mut left = match nothing {
         Ok(_) => vec![all],
@@ -49,7 +49,7 @@ pub(super) fn over(
     Ok(())
 }
 
-/// Has new rows of both sides meet those that are there, and each other.
+/// Joins new rows of both sides with the existing rows, and with each other.
 pub(super) fn meet(
     (evaluator, query): (&Evaluator, &Query),
     tables: &[Table],
@@ -133,8 +133,8 @@ fn failure(of: &str, reason: &str) -> Failure {
     Failure { fault: Fault::Evaluation, message: format!("{of}: {reason}"), time: None, data: vec![] }
 }
 
-/// Returns some of the rows, with other marks. `mark` is called with the number of each row, and the number that it has among the new ones if it
-/// is one.
+/// Returns some of the rows, with new marks. `mark` is called with the number of each row, and the number that it has among the new ones if it is
+/// one.
 fn marked(
     rows: &Marked,
     mut mark: impl FnMut(usize, Option<usize>) -> Option<bool>,

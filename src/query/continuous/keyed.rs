@@ -26,11 +26,11 @@ pub(super) struct Keyed {
     /// The rows of each input.
     stores: Vec<Store>,
     windowed: Vec<SchemaRef>,
-    /// When to look at which key: no later than its next window ends. Entries may be out of date.
+    /// When to check which key: no later than its next window ends. Entries may be out of date.
     due: BinaryHeap<Reverse<(Micros, u32)>>,
 }
 
-/// A batch that was added: what is needed to go through its rows.
+/// A batch that was added: the data that is needed to iterate over its rows.
 #[derive(Debug)]
 pub(super) struct Added {
     pub(super) times: Vec<Micros>,
@@ -75,12 +75,12 @@ impl Keyed {
         self.keys.forget(key);
     }
 
-    /// Has a key looked at once the watermark is there.
+    /// Schedules a check of a key for when the watermark gets there.
     pub(super) fn look_at(&mut self, key: u32, watermark: Micros) {
         self.due.push(Reverse((watermark, key)));
     }
 
-    /// Returns when to look at which key next.
+    /// Returns when to check which key next.
     pub(super) fn next_look(&self) -> Option<(Micros, u32)> {
         self.due.peek().map(|Reverse(look)| *look)
     }
@@ -89,7 +89,7 @@ impl Keyed {
         self.due.pop();
     }
 
-    /// Takes rows out, with the windows that they were in. Returns those of each input.
+    /// Removes rows, with the windows that they were in. Returns those of each input.
     pub(super) fn release(&mut self, windows: &[(Bounds, Vec<Waiting>)]) -> Result<Vec<Vec<RecordBatch>>> {
         let mut tables = vec![];
         for (input, (store, schema)) in self.stores.iter_mut().zip(&self.windowed).enumerate() {
@@ -111,7 +111,7 @@ impl Keyed {
         Ok(tables)
     }
 
-    /// Puts the rows together if that frees memory. `all` returns all rows that wait.
+    /// Compacts the rows if that frees memory. `all` returns all waiting rows.
     pub(super) fn tidy<'a>(&mut self, all: impl IntoIterator<Item = &'a mut Waiting>) -> Result<()> {
         if !self.stores.iter().any(Store::is_scattered) {
             return Ok(());

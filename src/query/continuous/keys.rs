@@ -9,7 +9,7 @@ use datafusion::arrow::row::{RowConverter, Rows, SortField};
 
 use super::columns::Result;
 
-/// Gives each key a number, and each number to another key once it is free.
+/// Assigns a number to each key, and reuses free numbers.
 #[derive(Debug)]
 pub(super) struct Keys {
     /// The columns of the key in the rows of each input.
@@ -64,7 +64,7 @@ impl Keys {
         self.numbers.get(keys.bytes(row)).copied()
     }
 
-    /// Returns the number of a row's key, which gets one if it has none.
+    /// Returns the number of a row's key, and assigns one if it has none.
     pub(super) fn number(&mut self, keys: &KeysOf, row: usize) -> u32 {
         let bytes = keys.bytes(row);
         if let Some(&number) = self.numbers.get(bytes) {
@@ -96,7 +96,7 @@ impl Keys {
 
     /// Returns about how many bytes the keys take.
     pub(super) fn bytes(&self) -> usize {
-        // Each key is there twice, beside a number and two lengths.
+        // Each key is stored twice, with a number and two lengths.
         self.numbers.len() * 64 + 2 * self.key_bytes
     }
 }

@@ -1,7 +1,7 @@
-//! How far time has come: the marks of the shards, and the watermark that follows from them.
+//! The progress of time: the marks of the shards, and the watermark that follows from them.
 //!
-//! By arrival, the mark of a shard is the arrival of its last record that was read, or the clock's time at which it was seen to be read to its
-//! end. By event time, it is the highest event time less the allowed lateness. The watermark is the lowest mark. It never goes back.
+//! By arrival, the mark of a shard is the arrival of its last record that was read, or the clock's time when it was found to be read to its end. By
+//! event time, it is the highest event time less the allowed lateness. The watermark is the lowest mark. It never goes back.
 //!
 //! A shard that ends leaves its mark to its children, so that none of them is forgotten before it is read.
 
@@ -15,9 +15,9 @@ use super::columns::{Micros, micros};
 /// How the marks of an input move.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
-    /// By event time, how far the watermark stays behind. By arrival, none.
+    /// By event time, how far the watermark stays behind. `None` by arrival.
     pub(super) lateness: Option<Duration>,
-    /// By event time, a shard without rows for so long does not hold the watermark back.
+    /// By event time, a shard without rows for this long does not hold the watermark back.
     pub(super) idle_timeout: Duration,
 }
 
@@ -33,11 +33,11 @@ struct Mark {
     time: Option<Micros>,
     /// When its last row came, as the clock's elapsed time.
     heard: Duration,
-    /// It was read to its end when it was last looked at.
+    /// It was read to its end at the last check.
     is_read: bool,
 }
 
-/// What is kept of the marks over a restart: the time of each shard.
+/// The part of the marks that survives a restart: the time of each shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptMarks(BTreeMap<u32, Option<Micros>>);
 
@@ -73,7 +73,7 @@ impl Marks {
         mark.heard = elapsed;
     }
 
-    /// Notes whether a shard is read to its end. `now` is a time of the clock before that was seen: records that come afterwards arrive later.
+    /// Notes whether a shard is read to its end. `now` is the clock's time before that was checked: records that come afterwards arrive later.
     pub(super) fn note_read(&mut self, shard: u32, is_read: bool, now: Micros) {
         let Some(mark) = self.shards.get_mut(&shard) else { return };
         mark.is_read = is_read;
@@ -82,13 +82,13 @@ impl Marks {
         }
     }
 
-    /// Notes that a shard has ended, which its children go on from.
+    /// Notes that a shard has ended. Its children inherit its mark.
     pub(super) fn end(&mut self, shard: u32, children: &[u32], elapsed: Duration) {
         let Some(ended) = self.shards.remove(&shard) else { return };
         for &child in children {
             let left = Mark { heard: elapsed, is_read: false, ..ended };
             let mark = self.shards.entry(child).or_insert(left);
-            // Rows of either parent may go on in it.
+            // It may continue the rows of either parent.
             mark.time = mark.time.min(ended.time);
         }
     }
@@ -114,7 +114,7 @@ impl Marks {
         self.shards.iter().filter(|(_, mark)| is_ahead(mark)).map(|(&shard, _)| shard).collect()
     }
 
-    /// Returns for how long the clock has to go on until a shard counts as idle, if one does not yet.
+    /// Returns how long until another shard counts as idle, if one does not yet.
     pub(super) fn next_idle(&self, elapsed: Duration) -> Option<Duration> {
         self.rules.lateness?;
         let left = |mark: &Mark| {

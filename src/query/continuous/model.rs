@@ -72,7 +72,7 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
 /// The windows of rows that were released, with the numbers of the rows.
 type Windows = BTreeMap<(Bounds, i64), BTreeSet<u64>>;
 
-/// Windows the plain way: everything that is held, in a list.
+/// Windows in the plain way: all held rows, in a list.
 #[derive(Debug)]
 struct Plain {
     window: Window,
@@ -221,7 +221,7 @@ fn random_window(random: &mut Random) -> Window {
     }
 }
 
-/// Holds what an operator holds in a new one, as a restart does.
+/// Moves the contents of an operator to a new one, as a restart does.
 fn restored(operator: &Operator, shape: &Shape, watermark: Micros) -> Operator {
     let inputs = if matches!(shape, Shape::Join { .. }) { 2 } else { 1 };
     let mut new = Operator::new(shape, &vec![schema(); inputs]).unwrap().unwrap();

@@ -1,7 +1,7 @@
-//! What keeps rows until time has passed them: one operator for each kind of window.
+//! Operators, which keep rows until time has passed them: one for each kind of window.
 //!
-//! Operators are pure: they are given rows and a watermark, and return rows. Rows that are not late are pushed → rows that meet others at once
-//! are taken → the watermark advances, step by step, and each step releases rows. The same pushes and advances make the same state, in whatever
+//! Operators are pure: they are given rows and a watermark, and return rows. Rows that are not late are pushed → rows that meet others immediately
+//! are taken → the watermark advances, step by step, and each step releases rows. The same pushes and advances result in the same state, in any
 //! process.
 
 use datafusion::arrow::array::RecordBatch;
@@ -33,11 +33,11 @@ impl Held {
 pub(super) struct Late {
     /// Its number in the batch.
     pub(super) row: usize,
-    /// When the time for it ended.
+    /// When its time ended.
     pub(super) end: Micros,
 }
 
-/// What an advance of the watermark has released.
+/// The rows that an advance of the watermark has released.
 #[derive(Debug)]
 pub(super) struct Released {
     /// The rows for the table of each input.
@@ -63,7 +63,7 @@ pub(super) enum Operator {
 }
 
 impl Operator {
-    /// Returns the operator of a shape, or none if its rows go out at once. `schemas` are those of the inputs, once they are prepared.
+    /// Returns the operator of a shape, or none if its rows go out immediately. `schemas` are those of the inputs, once they are prepared.
     pub(super) fn new(shape: &Shape, schemas: &[SchemaRef]) -> Result<Option<Self>> {
         Ok(Some(match shape {
             Shape::Each { .. } => return Ok(None),
@@ -102,7 +102,7 @@ impl Operator {
             Self::Over(_) | Self::Sides(_) => &|time| (time < watermark).then_some(time),
         };
         let times = times(rows)?;
-        // Mostly none is.
+        // Usually none is.
         if times.iter().all(|&time| time >= watermark) {
             return Ok(vec![]);
         }
@@ -133,8 +133,8 @@ impl Operator {
         }
     }
 
-    /// Raises the watermark, and returns what that releases: about `rows_max` rows, and the rest in further calls. Rows of a join that
-    /// have met none are returned apart.
+    /// Raises the watermark, and returns the released rows: about `rows_max` of them, and the rest in further calls. Rows of a join that have met
+    /// none are returned separately.
     pub(super) fn advance(&mut self, watermark: Micros, rows_max: usize) -> Result<(Released, Alone)> {
         let released = match self {
             Self::Panes(panes) => panes.advance(watermark, rows_max)?,
@@ -149,7 +149,7 @@ impl Operator {
         Ok((released, Alone::default()))
     }
 
-    /// Returns the watermark at which rows will be released or dropped, if nothing comes before.
+    /// Returns the watermark at which rows will be released or dropped, if nothing comes earlier.
     pub(super) fn due(&self) -> Result<Option<Micros>> {
         Ok(match self {
             Self::Panes(panes) => panes.due(),

@@ -1,4 +1,4 @@
-//! Where the rows of a pump go, and as what.
+//! Where the rows of a pump go, and in which form.
 
 use std::fmt;
 use std::sync::Arc;
@@ -108,14 +108,14 @@ impl Output {
         }
     }
 
-    /// Forgets what was put under a name. What is there stays.
+    /// Forgets what was put under a name. The rows themselves stay.
     pub(super) fn forget(&self, name: &str) -> crate::Result<()> {
         let Target::Stream(stream) = &self.target else { return Ok(()) };
         let sinks = extend::streams_inside(stream, "sinks");
         if sinks.names()?.iter().any(|known| known == name) { sinks.delete(name) } else { Ok(()) }
     }
 
-    /// Returns what is put for each row. `number` is that of the first row, of which keys are made where there is none.
+    /// Returns what is put for each row. `number` is that of the first row; rows without a key get one made of their number.
     pub(super) fn rows_of(&self, rows: &RecordBatch, number: u32) -> Result<Vec<PutRow>, QueryError> {
         let keys = match &self.key {
             Some(column) => rows.column_by_name(column),

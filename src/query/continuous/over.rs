@@ -21,7 +21,7 @@ pub(super) struct Over {
     waiting: Pile,
     /// The rows that have gone out and may be looked back at.
     store: Store,
-    /// Where each of them is, and how many need it. Their numbers are indices.
+    /// Where each of them is, and how many rows need it. Their numbers are indices.
     kept: Vec<(Place, u32)>,
     free: Vec<u32>,
     /// How far rows look back in time, and the rows within it, in the order of their times.
@@ -126,7 +126,7 @@ impl Over {
         self.store.gather(&places)
     }
 
-    /// Keeps rows that later ones may look back at, and drops those that none can see any more.
+    /// Keeps rows that later ones may look back at, and drops the others.
     fn keep(&mut self, rows: RecordBatch, watermark: Micros) -> Result<()> {
         if self.range.is_none() && self.by_count.is_empty() {
             return Ok(());

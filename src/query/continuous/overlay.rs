@@ -25,12 +25,12 @@ impl Overlay {
         Self { own: Arc::default(), catalog: catalog.to_owned(), schema: schema.to_owned(), others }
     }
 
-    /// Adds a table, in the place of the one of that name.
+    /// Adds a table, replacing one of the same name.
     pub(super) fn set(&self, name: &str, table: Arc<dyn TableProvider>) {
         self.own.lock().insert(name.to_owned(), table);
     }
 
-    /// Returns the table that is behind those of its own, as it is now.
+    /// Returns the current table of this name behind its own tables.
     pub(super) async fn behind(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         match &self.others {
             Some(others) => others.table(name).await,

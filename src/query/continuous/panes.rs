@@ -1,6 +1,6 @@
 //! Windows that are the same for all keys: tumbling, hopping, cumulating.
 //!
-//! The rows are kept in **panes**: stretches of time that no window cuts. A window is a row of panes, so a row is kept once, however many
+//! The rows are kept in **panes**: stretches of time that no window divides. A window is a sequence of panes, so a row is kept once, however many
 //! windows it is in. No two windows end at the same time.
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,7 +23,7 @@ pub(super) enum Grid {
 }
 
 impl Grid {
-    /// Returns how windows lie that do not depend on keys.
+    /// Returns the grid of windows that do not depend on keys.
     pub(super) fn of(window: &Window) -> Option<Self> {
         match *window {
             Window::Tumble { size, offset } => {
@@ -50,7 +50,7 @@ impl Grid {
         }
     }
 
-    /// Returns the first window that ends after a time, of those that the pane which begins at `pane` is in.
+    /// Returns the first window that ends after a time and contains the pane that begins at `pane`.
     fn first_window(self, pane: Micros, after: Micros) -> Option<Bounds> {
         let (length, _) = self.panes();
         let least = (pane + length).max(after.saturating_add(1));
@@ -69,7 +69,7 @@ impl Grid {
         }
     }
 
-    /// Returns when the last window ends that the pane which begins at `pane` is in. None if it is in none.
+    /// Returns the end of the last window that contains the pane that begins at `pane`. `None` if no window does.
     fn last_end(self, pane: Micros) -> Option<Micros> {
         match self {
             Self::Hop { size, slide, offset } => {
@@ -110,7 +110,7 @@ impl Panes {
         self.origin + (time - self.origin).div_euclid(self.length) * self.length
     }
 
-    /// Returns the end of the last window that a time is in, if all of these have ended.
+    /// Returns the end of the last window that contains a time, if all such windows have ended.
     pub(super) fn late_end(&self, time: Micros, watermark: Micros) -> Option<Micros> {
         self.grid.last_end(self.pane_of(time)).filter(|&end| end <= watermark)
     }
@@ -126,7 +126,7 @@ impl Panes {
         let mut index_of = HashMap::new();
         let (mut pane, mut index) = (Micros::MIN, 0);
         for (row, &time) in (0..).zip(times) {
-            // Rows come nearly in order, so the next one is mostly in the same pane.
+            // Rows come nearly in order, so the next one is usually in the same pane.
             if !(pane..pane.saturating_add(self.length)).contains(&time) || by_pane.is_empty() {
                 pane = self.pane_of(time);
                 index = *index_of.entry(pane).or_insert_with(|| {
@@ -163,7 +163,7 @@ impl Panes {
         self.next_window().map(|(_, end)| end)
     }
 
-    /// Releases windows that end by the watermark, until they have more than so many rows.
+    /// Releases windows that end by the watermark, until they have more than `rows_max` rows.
     pub(super) fn advance(&mut self, watermark: Micros, rows_max: usize) -> Result<Released> {
         let mut tables = vec![vec![]; self.schemas.len()];
         let mut row_count = 0;
@@ -203,7 +203,7 @@ impl Panes {
         piles.fold(Held::default(), add)
     }
 
-    /// Returns the rows that are held, each batch with its input. Pushed again after an advance to the same watermark, they are held as now.
+    /// Returns the rows that are held, each batch with its input. Pushing them again after an advance to the same watermark restores the state.
     pub(super) fn snapshot(&self) -> Vec<(usize, RecordBatch)> {
         let piles = self.panes.values().flat_map(|piles| piles.iter().enumerate());
         piles

@@ -5,7 +5,7 @@ use datafusion::arrow::compute::concat_batches;
 
 use super::columns::Result;
 
-/// Batches with fewer rows are put together. Others are kept as they are.
+/// Batches with fewer rows are joined. Others are kept as they are.
 const SMALL_ROWS: usize = 1_024;
 
 /// Rows that are dropped together.
@@ -17,7 +17,7 @@ pub(super) struct Pile {
 }
 
 impl Pile {
-    /// Adds rows. A small batch is put together with those before it that are not much larger, so that each row is copied a few times at most.
+    /// Adds rows. A small batch is joined with preceding ones that are not much larger, so that each row is copied at most a few times.
     pub(super) fn push(&mut self, rows: RecordBatch) -> Result<()> {
         if rows.num_rows() == 0 {
             return Ok(());

@@ -57,7 +57,7 @@ pub(super) fn plan_all(
             evaluator.plan(sql)?
         }
     };
-    // What the later SQL does not need is not kept.
+    // Columns that the later SQL does not need are not kept.
     tables.clear();
     for (input, planned) in plan.inputs.iter().zip(&mut planned) {
         let needs = needs(plan, input, planned, &queries, evaluator)?;

@@ -1,4 +1,4 @@
-//! How far a pump is in its streams, and under which place it puts what it makes of them.
+//! The positions of a pump in its streams, and the places under which it puts its rows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use super::feed::Feed;
 use crate::query::error::QueryError;
 use crate::{Batch, Error, Group, Position, StreamReader};
 
-/// The next sequence number of each shard: everything before it is handled, and that is kept.
+/// The next sequence number of each shard: everything before it is handled, and this is stored.
 pub(super) type Positions = Arc<Mutex<BTreeMap<u32, u64>>>;
 
 impl Feed {
-    /// Returns a place that the group has not committed, and will not before these batches are: the first record of one of them, or the next
-    /// record of the shard that was read last. Its shard is open, so it is neither finished nor dropped. A sink remembers what is put under the
-    /// place until the group has committed it, which is soon: with these batches, or with the next ones of the shard.
+    /// Returns a place that the group has not committed, and will not commit before these batches: the first record of one of them, or the next
+    /// record of the shard that was read last. Its shard is open, so it is neither finished nor dropped. A sink remembers what is put under the place
+    /// until the group has committed it, which happens soon: with these batches, or with the next ones of the shard.
     pub(super) fn place(&self, batches: &[Batch]) -> Result<(u32, u64), QueryError> {
         let shards = self.reader.shards();
         let is_open =
@@ -53,7 +53,7 @@ impl Feed {
     }
 }
 
-/// Raises positions to those that a group has committed: what it has read beyond what is kept had no effect.
+/// Raises positions to those that a group has committed: records that it has read beyond the stored positions had no effect.
 pub(super) fn add_committed(positions: &Positions, group: &Group) -> Result<(), QueryError> {
     let committed = committed(group)?;
     let mut positions = positions.lock();
@@ -64,7 +64,7 @@ pub(super) fn add_committed(positions: &Positions, group: &Group) -> Result<(), 
     Ok(())
 }
 
-/// Returns how far a group is in each shard that it has not finished.
+/// Returns the position of a group in each shard that it has not finished.
 pub(super) fn committed(group: &Group) -> Result<BTreeMap<u32, u64>, QueryError> {
     match group.describe() {
         Ok(group) => {
@@ -84,7 +84,7 @@ pub(super) fn add_finished(
     reader: &StreamReader,
     kept: impl Iterator<Item = u32>,
 ) -> Result<(), QueryError> {
-    // Listed first: one that is closed later is not taken for finished.
+    // Listed first, so that a shard that is closed later is not taken for finished.
     let shards = reader.shards();
     let committed = committed(group)?;
     if committed.is_empty() {

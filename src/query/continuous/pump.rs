@@ -31,9 +31,9 @@ pub struct Pump {
     shared: Arc<Shared>,
     groups: Vec<Group>,
     ended: Mutex<Option<QueryError>>,
-    /// The stream that is left without a trace of the pump when it is closed, if that was asked for.
+    /// The stream from which all traces of the pump are removed when it is closed, if that was requested.
     forgets: Option<StreamReader>,
-    /// The streams that its statements declare, which stay open with it.
+    /// The streams that its statements declare, which stay open as long as it exists.
     _declared: Arc<Vec<Declared>>,
 }
 
@@ -151,7 +151,7 @@ impl Pump {
         self.shared.reload()
     }
 
-    /// Returns whether its own thread asks, such as by the function of an output, or another that must not wait for it.
+    /// Returns whether the caller is the pump's own thread, such as in the function of an output, or another thread that must not wait for it.
     fn is_called_back(&self) -> bool {
         self.thread == std::thread::current().id() || extend::is_in_callback()
     }
@@ -163,7 +163,7 @@ impl Pump {
     /// The error with which the pump had ended before, if it had failed. Later calls return the same.
     pub fn close(&self) -> Result<(), QueryError> {
         self.shared.close();
-        // The function of an output may close the pump that it is called by, also while another thread waits for the end.
+        // The function of an output may close its own pump, even while another thread waits for the end.
         if self.is_called_back() {
             return Ok(());
         }
@@ -172,7 +172,7 @@ impl Pump {
             let panicked = |_| Err(QueryError::Failed("the pump has panicked".to_owned()));
             *self.ended.lock() = thread.join().unwrap_or_else(panicked).err();
             if let Some(stream) = &self.forgets {
-                // What cannot be removed is removed by the next query that forgets.
+                // If that fails, the next query that forgets removes the rest.
                 let _ = forget(stream, &self.name, &self.groups, &[]);
             }
         }

@@ -33,7 +33,7 @@ pub(super) struct Putter {
 /// A place of the input that the group has not committed: rows are put under it, each with a number.
 pub(super) type Place = (u32, u64);
 
-/// Rows in the form in which they are put, which is kept until they are there.
+/// Rows in the form in which they are put, kept until they are there.
 #[derive(Debug)]
 pub(super) enum Rows {
     Records(Vec<PutRow>),
@@ -130,7 +130,7 @@ impl Putter {
         })
     }
 
-    /// Makes of rows what is put. `number` is that of the first of them.
+    /// Converts rows to the form in which they are put. `number` is that of the first one.
     pub(super) fn puts(
         &self,
         rows: Vec<RecordBatch>,
@@ -181,13 +181,13 @@ impl Putter {
         }
     }
 
-    /// Returns what a cycle was to put, as it was kept.
+    /// Decodes the stored rows that a cycle was to put.
     pub(super) fn decode(&self, parts: &[PartData]) -> Result<Puts, ArrowError> {
         let mut puts = Puts::default();
         for (part, data) in parts {
             match part {
                 Part::Output => puts.output.decode(data)?,
-                // They take their numbers, wherever errors go by now.
+                // They take their numbers, wherever errors now go.
                 Part::Errors => puts.errors.decode(data)?,
                 _ => {}
             }
@@ -231,7 +231,7 @@ impl Putter {
         Ok(is_whole && self.put_output(place, number.wrapping_add(puts.errors.len() as u32), puts, shared)?)
     }
 
-    /// Calls the error output. What it does not take is counted and shown, and goes nowhere else.
+    /// Calls the error output. Rows that it refuses are counted and shown, and go nowhere else.
     fn call_with_errors(&self, batches: &[RecordBatch], shared: &Shared) {
         let Some(errors) = &self.errors else { return };
         for batch in batches {
@@ -270,7 +270,7 @@ impl Putter {
         }
     }
 
-    /// Puts rows of which each has a place. Returns false if the pump is closed meanwhile.
+    /// Puts rows that each have a place. Returns false if the pump is closed meanwhile.
     pub(super) fn put_placed(
         &self,
         rows: Vec<(Place, u32, PutRow)>,
@@ -280,7 +280,7 @@ impl Putter {
         let (places, failures): (Vec<_>, Vec<_>) = failures.into_iter().unzip();
         match (self.errors_of(failures, shared), &self.error_sink) {
             (Rows::Records(records), Some(sink)) => {
-                // Behind all rows of the place, in case that both outputs are one stream.
+                // After all rows of the place, in case both outputs are the same stream.
                 let mut counts: BTreeMap<Place, u32> = BTreeMap::new();
                 let records = records.iter().zip(places).map(|(row, place)| {
                     let count = counts.entry(place).or_default();
@@ -298,7 +298,7 @@ impl Putter {
         self.put_records(sink, rows.iter().map(|(place, number, row)| (*place, *number, row)), true, shared)
     }
 
-    /// Calls the output with rows, if it is a function. Rows that it does not take go to the error output.
+    /// Calls the output with rows, if it is a function. Rows that it refuses go to the error output.
     pub(super) fn call_placed(
         &self,
         place: Place,
@@ -319,7 +319,7 @@ impl Putter {
         self.sink.is_some()
     }
 
-    /// Returns the records of rows of which each has a place, and those that are too large.
+    /// Returns the records of rows that each have a place, and the rows that are too large.
     pub(super) fn placed(
         &self,
         batch: &RecordBatch,
@@ -363,7 +363,7 @@ impl Putter {
                         shared.note_error(&error.to_string());
                         PAUSE
                     }
-                    // An error that its own output does not take is counted and shown, and goes nowhere else.
+                    // An error row that the error output refuses is counted and shown, and goes nowhere else.
                     Err(error @ Error::InvalidRecord { .. }) if !is_output => {
                         shared.note_error(&error.to_string());
                         break;
@@ -381,7 +381,7 @@ impl Putter {
         Ok(true)
     }
 
-    /// Calls a function with rows until it takes them.
+    /// Calls a function with rows until it accepts them.
     fn call(&self, output: &Output, batch: &RecordBatch, shared: &Shared) -> Result<(), String> {
         let Target::Function(function) = &output.target else { return Ok(()) };
         let mut pauses = PAUSES.into_iter();

@@ -1,4 +1,4 @@
-//! The texts of SQL of a plan, planned, and what they make of rows.
+//! The planned SQL texts of a plan, and their evaluation over rows.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ impl Queries {
         fields.map(|field| field.name()).filter(is_own).cloned().collect()
     }
 
-    /// Returns the rows of a result without their places, and these, each with the number of the row among those of its place.
+    /// Returns the rows of a result without their places, and the places, each with the index of the row among those of the same place.
     pub(super) fn placed(result: &RecordBatch) -> Result<(RecordBatch, Vec<(Place, u32)>), QueryError> {
         let (shards, sequences) = places(result, PLACE[0], PLACE[1]).map_err(arrow)?;
         let mut numbers: BTreeMap<Place, u32> = BTreeMap::new();

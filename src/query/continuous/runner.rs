@@ -20,7 +20,7 @@ use super::state::{Cycle, Part, PartData, State, encode, encode_ids};
 use crate::query::error::QueryError;
 use crate::{Batch, Clock, Error, Result};
 
-/// About so many rows are released at a time.
+/// About how many rows are released at a time.
 const ROWS_AT_ONCE: usize = 65_536;
 /// How long the thread waits if nothing is due.
 const LOOK_RARELY: Duration = Duration::from_secs(1);
@@ -29,15 +29,15 @@ const LOOK_RARELY: Duration = Duration::from_secs(1);
 const LOOK_OFTEN: Duration = Duration::from_micros(200);
 /// How long the thread waits for a shard that holds up what is due.
 const OVERDUE: Duration = Duration::from_millis(2);
-/// How long it waits before it tries again what may succeed later.
+/// How long it waits before it retries what may succeed later.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What the thread of a pump works with.
+/// The state of a pump's thread.
 pub(super) struct Runner {
     pub(super) feeds: Vec<Feed>,
     pub(super) evaluator: Evaluator,
     pub(super) queries: Queries,
-    /// None if rows go out at once.
+    /// `None` if rows go out immediately.
     pub(super) operator: Option<Operator>,
     pub(super) state: State,
     pub(super) putter: Putter,
@@ -48,7 +48,7 @@ pub(super) struct Runner {
     pub(super) shared: Arc<Shared>,
 }
 
-/// What a cycle has done, before it is kept.
+/// The work of a cycle, before it is stored.
 #[derive(Debug, Default)]
 pub(super) struct Work {
     parts: Vec<PartData>,
@@ -56,18 +56,18 @@ pub(super) struct Work {
     failures: Vec<Failure>,
 }
 
-/// Whether the pump goes on.
+/// Whether the pump continues.
 type GoesOn = bool;
 
 impl Runner {
-    /// Runs until the pump or a stream is closed, or until it fails for good.
+    /// Runs until the pump or a stream is closed, or until it fails permanently.
     pub(super) fn run(mut self) -> Result<(), QueryError> {
         let outcome = self.run_cycles();
         if let Err(error) = &outcome {
             self.shared.note_error(&error.to_string());
         }
         let shared = Arc::clone(&self.shared);
-        // Whoever sees that the pump has ended may start it again.
+        // Once others see that the pump has ended, they may start it again.
         drop(self);
         shared.end();
         outcome
@@ -95,7 +95,7 @@ impl Runner {
         let now = self.now();
         let mut ended = None;
         for feed in &mut self.feeds {
-            // What others have read counts before the end.
+            // Records that other feeds have read are handled before the end.
             if let Err(error) = feed.read(context, &self.shared) {
                 ended = Some(error);
             }
@@ -121,7 +121,7 @@ impl Runner {
         }
     }
 
-    /// Handles rows that go out at once.
+    /// Handles rows that go out immediately.
     fn pass_rows(&mut self, batches: &[Vec<Batch>], now: Micros) -> Result<GoesOn, QueryError> {
         let Queries::Each { query } = &self.queries else { return Ok(true) };
         let feed = &mut self.feeds[0];
@@ -235,7 +235,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Has new rows of a join meet those of the other side.
+    /// Joins new rows with those of the other side.
     fn meet(&mut self, work: &mut Work) -> Result<(), QueryError> {
         let Some(sides) = self.operator.as_mut().and_then(Operator::sides) else { return Ok(()) };
         let Some([left, right]) = sides.meet().map_err(arrow)? else { return Ok(()) };
@@ -251,7 +251,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Advances time, and evaluates what that releases. Returns whether the target is reached.
+    /// Advances time, and evaluates the released rows. Returns whether the target is reached.
     fn advance(&mut self, target: Micros, work: &mut Work) -> Result<bool, QueryError> {
         let operator = self.operator.as_mut().expect("only a pump that keeps rows has a watermark");
         let (released, alone) = operator.advance(target, ROWS_AT_ONCE).map_err(arrow)?;
@@ -266,7 +266,7 @@ impl Runner {
         Ok(reached == target)
     }
 
-    /// Keeps what a cycle has done, and puts its rows.
+    /// Stores the work of a cycle, and puts its rows.
     fn finish(
         &mut self,
         work: Work,
@@ -311,7 +311,7 @@ impl Runner {
         }
     }
 
-    /// Slows down where rows are held for shards that are behind, and fails if that does not help.
+    /// Slows down shards that are ahead if too many rows are held, and fails if that does not help.
     fn look_at_memory(&mut self) -> Result<(), QueryError> {
         let held = self.operator.as_ref().map(Operator::held).unwrap_or_default();
         let is_slow = held.bytes > self.memory_limit / 5 * 4;
@@ -351,7 +351,7 @@ impl Runner {
         }
     }
 
-    /// Shows what is held, and how far time has come.
+    /// Publishes what is held, and how far time has advanced.
     pub(super) fn note_state(&self) {
         let held = self.operator.as_ref().map(Operator::held).unwrap_or_default();
         self.shared.update(|counts| {
@@ -365,7 +365,7 @@ impl Runner {
         let wait = self.wait_at_most()?;
         let Self { feeds, shared, .. } = self;
         let mut nexts: Vec<_> = feeds.iter_mut().map(|feed| feed.next()).collect();
-        // Each of them is asked, so that each wakes the thread. A batch that has come is with its feed.
+        // Each of them is polled, so that each wakes the thread. A batch that has arrived is in its feed.
         let is_ready = nexts.iter_mut().map(|next| Pin::new(next).poll(context).is_ready());
         if is_ready.filter(|is_ready| *is_ready).count() == 0 {
             shared.update(|counts| counts.rests += 1);
@@ -374,13 +374,13 @@ impl Runner {
         Ok(true)
     }
 
-    /// Returns how long nothing is due by the clock.
+    /// Returns how long until something is due by the clock.
     fn wait_at_most(&self) -> Result<Duration, QueryError> {
         let Some(operator) = &self.operator else { return Ok(LOOK_RARELY) };
         let Some(due) = operator.due().map_err(arrow)? else { return Ok(LOOK_RARELY) };
         let is_by_arrival = self.feeds.iter().all(|feed| !feed.marks.is_by_event_time());
         if is_by_arrival {
-            // What is due and was not released waits for a shard.
+            // Due rows that were not released wait for a shard.
             let left = u64::try_from(due - self.now()).map_or(OVERDUE, Duration::from_micros);
             return Ok(left.clamp(LOOK_OFTEN, LOOK_AGAIN));
         }

@@ -1,7 +1,8 @@
 //! Session windows: rows of a key that follow each other within a gap.
 //!
-//! A row at time t takes the time from t to t + gap, with both ends. Rows of a key whose times meet are in one session, in whatever order they come:
-//! also those that are the gap apart, as in Flink. So a session ends at the gap after its last row, and goes out when time has passed that.
+//! A row at time t covers the time from t to t + gap, both inclusive. Rows of a key whose times overlap are in one session, in whatever order they
+//! come: also those that are exactly the gap apart, as in Flink. So a session ends at the gap after its last row, and goes out when time has passed
+//! that.
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -14,7 +15,7 @@ use super::operator::{Held, Late, Released};
 struct Session {
     first: Micros,
     last: Micros,
-    /// The key is looked at then, to see whether the session has ended: no later than that is known.
+    /// When to check whether the session has ended: no later than this can be known.
     look: Micros,
     rows: Vec<Waiting>,
 }
@@ -22,7 +23,7 @@ struct Session {
 /// The open sessions of all keys.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    /// How long after a row the next one is not in its session any more: the gap, and a microsecond.
+    /// The shortest distance of a row that is no longer in the session: the gap and a microsecond.
     reach: Micros,
     keyed: Keyed,
     /// By the number of the key. The sessions of a key do not overlap.
@@ -34,7 +35,7 @@ impl Sessions {
         Ok(Self { reach: gap + 1, keyed: Keyed::new(schemas, keys)?, open: vec![] })
     }
 
-    /// Returns the rows whose session has ended, and that no open session takes in.
+    /// Returns the rows whose session has ended, and that no open session includes.
     pub(super) fn late(&mut self, input: usize, rows: &RecordBatch, watermark: Micros) -> Result<Vec<Late>> {
         let times = times(rows)?;
         if times.iter().all(|time| time + self.reach > watermark) {
@@ -79,7 +80,7 @@ impl Sessions {
         self.keyed.next_look().map(|(due, _)| due)
     }
 
-    /// Releases the sessions that have ended, in the order of their ends, until they have more than so many rows.
+    /// Releases the sessions that have ended, in the order of their ends, until they have more than `rows_max` rows.
     pub(super) fn advance(&mut self, watermark: Micros, rows_max: usize) -> Result<Released> {
         let (mut ended, mut row_count, mut reached) = (vec![], 0, watermark);
         while let Some((due, key)) = self.keyed.next_look().filter(|&(due, _)| due <= watermark) {
@@ -137,7 +138,7 @@ fn merge(open: &mut Vec<Session>, at: usize, reach: Micros) {
         let reached = open.swap_remove(at);
         grown.first = grown.first.min(reached.first);
         grown.last = grown.last.max(reached.last);
-        // The key is looked at for each of them, and one look is enough.
+        // The key has a check for each of them, and one is enough.
         grown.look = grown.look.min(reached.look);
         grown.rows.extend(reached.rows);
     }

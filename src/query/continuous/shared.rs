@@ -1,4 +1,4 @@
-//! What a pump's thread shares with whoever holds the pump.
+//! The state that a pump's thread shares with its handle.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::query::error::QueryError;
 use crate::query::interrupt::Stop;
 use crate::{Bell, Clock};
 
-/// How long to wait at most before a look at the clock, which may be one that is moved by hand.
+/// The longest wait before the clock is checked, which may be moved by hand.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// What a pump's thread shares with whoever holds the pump.
+/// The state that a pump's thread shares with its handle.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) bell: Arc<Bell>,
@@ -27,7 +27,7 @@ pub(super) struct Shared {
     reloaded: Condvar,
 }
 
-/// How often tables were to be read again, and how often that was done.
+/// How often rereading the tables was requested, and how often it was done.
 #[derive(Debug, Default)]
 struct Reload {
     asked: u64,
@@ -52,7 +52,7 @@ pub(super) struct Counts {
 }
 
 impl Shared {
-    /// Makes what is shared of a pump whose evaluator heeds `stop`.
+    /// Creates the shared state of a pump whose evaluator heeds `stop`.
     pub(super) fn new(stop: Stop) -> Self {
         Self { stop, ..Self::default() }
     }
@@ -66,7 +66,7 @@ impl Shared {
         self.stop.is_set()
     }
 
-    /// Has the thread read the tables again, and waits until it has.
+    /// Makes the thread reread the tables, and waits until it has.
     pub(super) fn reload(&self) -> Result<(), QueryError> {
         let mut reload = self.reload.lock();
         reload.asked += 1;
@@ -81,7 +81,7 @@ impl Shared {
         reload.outcome.clone().map_or(Ok(()), Err)
     }
 
-    /// Reads tables again if somebody waits for that.
+    /// Rereads the tables if somebody waits for that.
     pub(super) fn reload_if_asked(&self, read: impl FnOnce() -> Result<(), QueryError>) {
         let asked = {
             let reload = self.reload.lock();
@@ -99,7 +99,7 @@ impl Shared {
     /// Notes that the thread ends.
     pub(super) fn end(&self) {
         self.update(|counts| counts.has_ended = true);
-        // Under the lock, so that nobody is between looking and waiting.
+        // Under the lock, so that nobody is between checking and waiting.
         let _reload = self.reload.lock();
         self.reloaded.notify_all();
     }

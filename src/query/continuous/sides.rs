@@ -1,4 +1,4 @@
-//! Two streams that meet: the rows of each side are kept as long as rows of the other can come that are near in time.
+//! Joins of two streams: the rows of each side are kept as long as rows of the other side can come that are near in time.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ struct Side {
     keep: Micros,
     /// Rows that have met none go out alone.
     goes_alone: bool,
-    /// Rows that have met all rows of the other side that are there.
+    /// Rows that have met all existing rows of the other side.
     old: Pile,
     new: Pile,
     /// The rows that have met another, if that is of interest.
@@ -65,7 +65,7 @@ impl Sides {
         side.new.push(rows)
     }
 
-    /// Returns the rows of both sides, with marks at those that are new, if there is one. They are no longer new afterwards.
+    /// Returns the rows of both sides, with the new ones marked, if there are any. They are no longer new afterwards.
     pub(super) fn meet(&mut self) -> Result<Option<[Vec<RecordBatch>; 2]>> {
         if self.sides.iter().all(|side| side.new.row_count == 0) {
             return Ok(None);
@@ -74,7 +74,7 @@ impl Sides {
         Ok(Some([left.take_in()?, right.take_in()?]))
     }
 
-    /// Notes that rows of a side have met rows of the other one. Returns those for which that is new and of interest.
+    /// Notes that rows of a side have met rows of the other one. Returns those for which this is new and of interest.
     pub(super) fn note_met(&mut self, input: usize, rows: impl IntoIterator<Item = RowId>) -> Vec<RowId> {
         let side = &mut self.sides[input];
         if !side.goes_alone {
@@ -88,7 +88,7 @@ impl Sides {
         self.sides.iter().filter_map(due).min()
     }
 
-    /// Drops rows that can meet no more. Returns those that have met none.
+    /// Drops rows that can no longer meet any. Returns those that have met none.
     pub(super) fn advance(&mut self, watermark: Micros) -> Result<Alone> {
         let [left, right] = &mut self.sides;
         Ok(Alone { tables: [left.advance(watermark)?, right.advance(watermark)?] })
@@ -116,7 +116,7 @@ impl Sides {
         self.sides[input].met.iter().copied().collect()
     }
 
-    /// Takes rows that have been pushed for such as have met all others already.
+    /// Treats pushed rows as having met all others.
     pub(super) fn note_old(&mut self) -> Result<()> {
         for side in &mut self.sides {
             for batch in std::mem::take(&mut side.new).into_batches() {

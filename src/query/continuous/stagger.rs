@@ -1,7 +1,6 @@
-//! Stagger windows: each begins with the first row of its key that no other has, and lasts for a fixed time.
+//! Stagger windows: each begins with the first row of its key that is in no other window, and lasts for a fixed time.
 //!
-//! Rows of several shards do not come in the order of their times. So which window a row is in is decided only once no earlier row is
-//! expected.
+//! Rows of several shards do not come in the order of their times. So the window of a row is decided only once no earlier row is expected.
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -31,7 +30,7 @@ impl Stagger {
         Ok(Self { size, keyed: Keyed::new(schemas, keys)?, open: vec![] })
     }
 
-    /// Returns the end of the last window that a row at a time could be in, if that has ended.
+    /// Returns the end of the last window that a row at a time could be in, if that window has ended.
     pub(super) fn late_end(&self, time: Micros, watermark: Micros) -> Option<Micros> {
         Some(time + self.size).filter(|&end| end <= watermark)
     }
@@ -62,7 +61,7 @@ impl Stagger {
         self.keyed.next_look().map(|(due, _)| due)
     }
 
-    /// Releases the windows that have ended, in the order of their ends, until they have more than so many rows.
+    /// Releases the windows that have ended, in the order of their ends, until they have more than `rows_max` rows.
     pub(super) fn advance(&mut self, watermark: Micros, rows_max: usize) -> Result<Released> {
         let (mut ended, mut row_count, mut reached) = (vec![], 0, watermark);
         while let Some((end, key)) = self.keyed.next_look().filter(|&(due, _)| due <= watermark) {
@@ -72,7 +71,7 @@ impl Stagger {
             }
             self.keyed.take_look();
             let of_key = &mut self.open[key as usize];
-            // An earlier row has come since, and that window has been released.
+            // An earlier row has come since, and its window has been released.
             if of_key.end != Some(end) {
                 continue;
             }

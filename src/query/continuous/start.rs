@@ -1,4 +1,4 @@
-//! Makes a running pump of a plan: opens its state, plans its statements, holds again what it held, and puts again what it was putting.
+//! Starts a plan as a pump: opens its state, plans its statements, restores held rows, and repeats unfinished puts.
 
 use std::sync::Arc;
 use std::thread;
@@ -26,7 +26,7 @@ use crate::query::schema::Schema;
 use crate::query::statement::plan::Plan;
 use crate::{Clock, DAY, Error, Group, OnTrimmed, StreamReader, extend};
 
-/// A stream that a pump reads, with what its data is.
+/// A stream that a pump reads, with its schema.
 #[derive(Debug, Clone)]
 pub(in crate::query) struct Source {
     pub(in crate::query) reader: StreamReader,
@@ -99,7 +99,7 @@ pub(super) fn forget(
     }
     for group in groups {
         match group.delete() {
-            // There is none, or it has workers, which the state of a pump that runs tells better.
+            // There is none, or it has workers: the state of a running pump gives the better error.
             Ok(()) | Err(Error::InvalidArgument(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -159,7 +159,7 @@ impl Opened<'_> {
         })
     }
 
-    /// Refuses a statement that the state is not one of.
+    /// Refuses a statement that does not belong to the state.
     fn check_statement(&self, read: &ReadState) -> Result<(), QueryError> {
         let (name, new) = (&self.plan.name, &self.plan.text);
         match self.state.statement() {
@@ -175,7 +175,7 @@ impl Opened<'_> {
         }
     }
 
-    /// Does again with the operator what was done with it before.
+    /// Replays the stored cycles into the operator.
     fn hold_again(
         &self,
         operator: &mut Operator,
@@ -184,7 +184,7 @@ impl Opened<'_> {
     ) -> Result<(), QueryError> {
         for (cycle, parts) in &read.cycles {
             let watermark = cycle.watermark;
-            // What was released without a row to put was not written.
+            // Releases without rows to put were not written.
             if let Some(before) = cycle.watermark_before {
                 operator.advance(before, usize::MAX).map_err(arrow)?;
             }
@@ -231,7 +231,7 @@ impl Opened<'_> {
         ))
     }
 
-    /// Puts what the last cycle was to put, unless that is known to be there.
+    /// Puts the rows of the last cycle, unless they are known to be there.
     fn put_again(
         &self,
         putter: &Putter,
@@ -317,7 +317,7 @@ impl Opened<'_> {
     }
 }
 
-/// Says where two statements begin to differ.
+/// Describes where two statements begin to differ.
 fn difference(old: &str, new: &str) -> String {
     let same = old.split(' ').zip(new.split(' ')).take_while(|(old, new)| old == new).count();
     let rest = |text: &str| {

@@ -1,8 +1,8 @@
-//! What a pump keeps over a restart: a journal of its cycles.
+//! The state of a pump that survives a restart: a journal of its cycles.
 //!
-//! A cycle is written as records: those with the rows that it added, with the rows that it puts, and so on, and a last one that says how far
-//! everything is and how many records belong to it. Records that no such last one follows are of a cycle that a crash has cut off, and
-//! count for nothing.
+//! A cycle is written as records with its parts, such as the rows that it added and the rows that it puts, followed by a last record with all
+//! positions and the number of records that belong to the cycle. Records without such a last one are from a cycle that a crash has cut off, and are
+//! ignored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,14 +26,14 @@ const SEGMENT_BYTES: u64 = 8 << 20;
 const PIECE_BYTES: usize = 256 << 10;
 /// Records are written in batches of about this size.
 const BATCH_BYTES: usize = 2 << 20;
-/// The journal is not written anew before it has so many bytes.
+/// The journal is not rewritten before it has this many bytes.
 const BYTES_MIN: u64 = 4 << 20;
 /// The key of a piece that others follow.
 const MORE: &[u8] = b"+";
 /// The property of the journal that has the statement.
 const STATEMENT: &str = "statement";
 const CYCLE: &[u8] = b"cycle";
-/// Tells rows in the form in which they are put into a stream from those that a function is called with.
+/// Distinguishes rows in the form in which they are put into a stream from those for a function.
 const PUTS: &str = "puts";
 
 /// What a record of a cycle holds.
@@ -75,12 +75,12 @@ impl Part {
     }
 }
 
-/// How far everything is after a cycle.
+/// All positions after a cycle.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cycle {
     /// The number of records that hold the parts.
     pub(super) records: usize,
-    /// Everything before this cycle is in it: the state was written as a whole.
+    /// The cycle includes everything before it: the state was written as a whole.
     pub(super) is_whole: bool,
     /// The next sequence number of each shard, for each input.
     pub(super) positions: Vec<BTreeMap<u32, u64>>,
@@ -100,7 +100,7 @@ pub(super) struct Cycle {
 /// A part with its data.
 pub(super) type PartData = (Part, Vec<u8>);
 
-/// What is read of a journal: the last cycles, from the last one on that is whole.
+/// The last cycles of a journal, beginning with the last one that has the whole state.
 #[derive(Debug, Default)]
 pub(super) struct ReadState {
     pub(super) cycles: Vec<(Cycle, Vec<PartData>)>,
@@ -128,7 +128,7 @@ impl ReadState {
         if cycle.is_whole {
             self.cycles.clear();
         }
-        // What earlier cycles have put is there.
+        // The rows that earlier cycles put are there.
         if let Some((_, parts)) = self.cycles.last_mut() {
             parts.retain(|(part, _)| !matches!(part, Part::Output | Part::Errors));
         }
@@ -159,7 +159,7 @@ impl State {
         Ok((Self { stream: stream.clone(), journal, whole_bytes: 0 }, read))
     }
 
-    /// Returns the statement that the state is one of.
+    /// Returns the statement that the state belongs to.
     pub(super) fn statement(&self) -> Option<String> {
         self.journal.log().describe().properties.get(STATEMENT).cloned()
     }
@@ -187,7 +187,7 @@ impl State {
         self.journal.put_batch(&batch).map(drop)
     }
 
-    /// Returns whether the journal has grown to twice what the state has.
+    /// Returns whether the journal has grown to twice the size of the state.
     pub(super) fn is_long(&self) -> bool {
         self.journal.bytes() >= BYTES_MIN.max(2 * self.whole_bytes)
     }
@@ -251,7 +251,7 @@ pub(super) fn encode_puts(rows: &[PutRow]) -> Result<Vec<u8>, ArrowError> {
     encode(&RecordBatch::try_new(schema, columns)?)
 }
 
-/// Rows that a cycle puts, as they were kept.
+/// Rows that a cycle puts, as they were stored.
 #[derive(Debug)]
 pub(super) enum KeptRows {
     /// For a stream.

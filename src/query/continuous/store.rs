@@ -1,4 +1,4 @@
-//! Rows that are dropped one by one, each known by its place.
+//! Rows that are dropped one by one, each identified by its place.
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::interleave_record_batch;
@@ -10,9 +10,9 @@ use super::operator::Held;
 /// The place of a row: the number of its batch, and its number in that.
 pub(super) type Place = (u32, u32);
 
-/// Rows are put together into batches of so many.
+/// Compacted batches have this many rows.
 const BATCH_ROWS: usize = 8_192;
-/// There is no use in putting fewer batches together.
+/// Compacting fewer batches is not worthwhile.
 const BATCHES_MIN: usize = 256;
 
 /// Rows in batches, of which some are dropped.
@@ -21,10 +21,10 @@ pub(super) struct Store {
     schema: SchemaRef,
     batches: Vec<Option<Part>>,
     live: usize,
-    /// Rows that are dropped, in batches that are kept for others.
+    /// Dropped rows in batches that are kept for their other rows.
     dead: usize,
     bytes: usize,
-    /// The rows are put together when there are so many batches.
+    /// The rows are compacted when there are this many batches.
     batches_max: usize,
 }
 
@@ -87,12 +87,12 @@ impl Store {
         }
     }
 
-    /// Returns whether putting the rows together frees enough.
+    /// Returns whether compacting the rows frees enough.
     pub(super) fn is_scattered(&self) -> bool {
         self.batches.len() >= self.batches_max || self.dead > self.live + BATCH_ROWS
     }
 
-    /// Puts the rows together. `places` are those of all rows, which get new ones.
+    /// Compacts the rows. `places` are those of all rows, and are replaced by the new ones.
     pub(super) fn put_together(&mut self, places: &mut [&mut Place]) -> Result<()> {
         let mut batches = vec![];
         for places in places.chunks(BATCH_ROWS) {

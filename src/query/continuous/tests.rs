@@ -1,4 +1,4 @@
-//! Pumps that run plans which are written by hand.
+//! Tests of pumps that run hand-written plans.
 
 mod exact;
 mod failing;
@@ -62,7 +62,7 @@ impl World {
         self.input.put(user, format!(r#"{{"user": "{user}", "ms": 1, "at": "{at}"}}"#)).unwrap();
     }
 
-    /// Waits until the output has so many rows, and returns them.
+    /// Waits until the output has this many rows, and returns them.
     fn rows(&self, count: usize) -> Vec<String> {
         wait_for(|| texts(&self.output).len() >= count, || format!("{:?}", texts(&self.output)));
         texts(&self.output)
@@ -108,7 +108,7 @@ fn wait_for(is_so: impl Fn() -> bool, what: impl Fn() -> String) {
     }
 }
 
-/// Waits until a pump has read so many records, and rests.
+/// Waits until a pump has read this many records, and rests.
 fn wait_until_read(pump: &Pump, count: u64) {
     let has_read = || pump.stats().records_in >= count;
     wait_for(has_read, || format!("{:?}", pump.stats()));

@@ -1,6 +1,6 @@
 //! Cutting texts where a character ends.
 
-/// Returns a text without what is beyond so many bytes.
+/// Truncates a text to at most this many bytes.
 pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {

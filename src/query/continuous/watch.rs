@@ -1,4 +1,4 @@
-//! Continuous queries for whoever looks at them: a `SELECT` whose rows a function gets, and which leaves nothing behind.
+//! Continuous queries for viewers: a `SELECT` whose rows go to a function, and which leaves nothing behind.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::query::Catalog;
 use crate::query::error::{QueryError, StatementError};
 use crate::{Clock, StreamReader, SystemClock};
 
-/// What the names begin with of pumps that leave nothing behind.
+/// The prefix of the names of pumps that leave nothing behind.
 const PREFIX: &str = "watch_";
 
 impl Catalog {
@@ -85,7 +85,7 @@ fn new_name() -> String {
     format!("{PREFIX}{now:x}_{process:x}_{:x}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Removes what was left behind when a process was killed. What is in use refuses to be deleted, and stays.
+/// Removes what killed processes left behind. State in use cannot be deleted, and stays.
 fn sweep(stream: &StreamReader) {
     let inside = inside(stream);
     for name in inside.names().unwrap_or_default().iter().filter(|name| name.starts_with(PREFIX)) {

@@ -1,4 +1,4 @@
-//! Records become rows by the rules of the columns' types, and what does not fit is refused with its reason.
+//! Tests that records become rows by the rules of the columns' types, and that misfits are refused with their reason.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ fn rows(batch: &RecordBatch) -> Vec<String> {
     (0..batch.num_rows()).map(row).collect()
 }
 
-/// A stream of one shard, whose clock stands at 2026.
+/// A stream of one shard, whose clock is stopped in 2026.
 struct Records {
     _directory: tempfile::TempDir,
     stream: Stream,
@@ -92,7 +92,7 @@ fn decode(schema: &Schema, data: &[&str]) -> (Vec<String>, Vec<String>) {
     (rows(&batch), refused)
 }
 
-/// Returns what becomes of one value of a column of a type: the value, or the reason.
+/// Decodes one value of a column of a type: returns the value, or the reason why it does not fit.
 fn one(of: &str, value: &str) -> String {
     let schema = Schema::json(&format!("a {of}")).unwrap();
     let (rows, refused) = decode(&schema, &[&format!("{{\"a\":{value}}}")]);
@@ -263,7 +263,7 @@ fn blanks_between_values_may_come_and_go_from_record_to_record() {
 fn l6_data_that_is_no_json_object_is_refused_whatever_is_asked_for() {
     let schema = Schema::json("a BIGINT").unwrap();
     let good = r#"{"a":1,"b":2}"#;
-    // The good ones have taught the decoder what stands between values.
+    // The decoder has learned the text between values from the good ones.
     for bad in [
         r#"{"a":1{"a":2}"#,
         r#"{"a":1"b":2}"#,

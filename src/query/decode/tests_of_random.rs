@@ -1,4 +1,4 @@
-//! Random documents become what a plain implementation over `serde_json` says.
+//! Tests that random documents decode as in a plain implementation over `serde_json`.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::*;
 use crate::query::columns;
 use crate::query::types::{Column, SqlType};
 
-/// What stands between the values of a document.
+/// The text between the values of a document.
 #[derive(Debug, Clone, Copy)]
 struct Style {
     comma: &'static str,

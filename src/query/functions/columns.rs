@@ -1,4 +1,4 @@
-//! The columns of a log parser, and how its arguments say them.
+//! The columns of a log parser, and how its arguments describe them.
 
 use arrow_schema::{DataType, Field, Fields, TimeUnit};
 use datafusion::common::{Result, ScalarValue, plan_err};
@@ -14,7 +14,7 @@ pub(super) struct Column {
     pub(super) of: DataType,
     /// The character that it begins with, from 0.
     pub(super) start: Option<usize>,
-    /// Its length in characters. Without one it goes on to the end of the line.
+    /// Its length in characters. Without one, it extends to the end of the line.
     pub(super) length: Option<usize>,
 }
 
@@ -25,8 +25,8 @@ pub(super) fn numbered(count: usize) -> Vec<Column> {
     (1..=count).map(column).collect()
 }
 
-/// Returns the columns that a description or a number says, such as `id TYPE BIGINT, name TYPE VARCHAR(20) START 8 FOR 20`. The error is a sentence
-/// for the caller.
+/// Returns the columns of a description or a number, such as `id TYPE BIGINT, name TYPE VARCHAR(20) START 8 FOR 20`. The error is a sentence for the
+/// caller.
 pub(super) fn described(text: &str) -> Result<Vec<Column>, String> {
     let too_many = |count| format!("{count} columns: there may be {COUNT_MAX}");
     let columns = match text.trim().parse::<usize>() {

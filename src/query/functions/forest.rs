@@ -1,11 +1,11 @@
 //! How unusual a row is among the rows before it: `random_cut_forest`.
 //!
 //! Guha, Mishra, Roy, Schrijvers: *Robust random cut forest based anomaly detection on streams*, 2016. Random cuts divide the box around points until
-//! each point is alone. A point far from all others is cut off early, and beside it are many.
+//! each point is alone. A point far from all others is cut off early, when many points are left.
 //!
-//! Where a box is cut follows from the box and the number of the tree alone. So the points say what a tree looks like, and not what happened before:
-//! whoever begins again with the same rows has the same scores. And since only the last row of a window is scored, no more is made of a tree than
-//! the way to that row.
+//! The cut of a box depends only on the box and the number of the tree. So a tree depends only on its points, and not on what happened before: a
+//! restart with the same rows gives the same scores. And since only the last row of a window is scored, only the path to that row is built of each
+//! tree.
 
 use std::collections::VecDeque;
 use std::hash::Hasher;
@@ -32,7 +32,7 @@ pub(super) fn function() -> AggregateUDF {
     AggregateUDF::from(RandomCutForest { signature: Signature::user_defined(Volatility::Immutable) })
 }
 
-/// Its arguments are numbers. A condition may follow them: rows for which it is not true have no score, which saves the time for it.
+/// Its arguments are numbers. A condition may follow them: rows for which it is not true have no score, which saves time.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct RandomCutForest {
     signature: Signature,
@@ -97,7 +97,7 @@ impl Accumulator for Forest {
         self.rows.extend((0..count).map(|row| {
             let number = |column: &&arrow_array::Float64Array| {
                 let value = column.is_valid(row).then(|| column.value(row))?;
-                // -0 becomes 0, which it is equal to.
+                // Turns -0 into the equal 0.
                 value.is_finite().then_some(value + 0.0)
             };
             let is_wanted = condition.is_none_or(|column| column.is_valid(row) && column.value(row));
@@ -143,8 +143,8 @@ impl Accumulator for Forest {
     }
 }
 
-/// Returns the collusive displacement of a point in a tree of points, of which it is one: of all boxes that cuts leave around it, the most points that
-/// are cut off for each that stays.
+/// Returns the collusive displacement of a point of a tree: the largest ratio, over all boxes that the cuts leave around it, of points that are cut
+/// off to points that stay.
 fn displacement(of: &[f64], mut points: Vec<&[f64]>, tree: u64) -> f64 {
     let mut most: f64 = 0.0;
     while let Some((dimension, cut)) = Bounds::around(&points).cut(tree) {
@@ -174,8 +174,8 @@ impl Bounds {
         bounds
     }
 
-    /// Returns where to cut: a dimension, the longer it is, the likelier, and a place within it. Points up to it are on one side, and the others on the
-    /// other. Returns `None` if the box is a point.
+    /// Returns where to cut: a dimension, with a probability in proportion to its length, and a place within it. Points up to it are on one side, and
+    /// the others on the other. Returns `None` if the box is a point.
     fn cut(&self, tree: u64) -> Option<(usize, f64)> {
         let is_long = |&dimension: &usize| self.low[dimension] < self.high[dimension];
         let last = (0..self.low.len()).rev().find(is_long)?;
@@ -271,7 +271,7 @@ mod tests {
         }
     }
 
-    /// The distribution that the paper asks for: a dimension as often as it is long, and a place that is anywhere in it.
+    /// The distribution of the paper: a dimension in proportion to its length, and a uniform place within it.
     #[test]
     fn cuts_are_where_they_are_as_often_as_the_paper_says() {
         let bounds = Bounds::around(&[&[0.0, -1.0, 7.0], &[3.0, 0.0, 7.0]]);

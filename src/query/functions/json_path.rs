@@ -58,7 +58,7 @@ impl Path {
         Ok(Self(steps))
     }
 
-    /// Returns the value that lies there, as it is written; none if there is none, or this is no JSON.
+    /// Returns the value at the path as it is written, or none if there is none or the data is not JSON.
     pub(super) fn find<'a>(&self, json: &'a [u8]) -> Option<&'a RawValue> {
         let mut value: &RawValue = serde_json::from_slice(json).ok()?;
         for step in &self.0 {

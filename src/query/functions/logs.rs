@@ -42,7 +42,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// Makes a parser of the arguments behind the first. The error is a sentence for the caller.
+    /// Makes a parser from the arguments after the first. The error is a sentence for the caller.
     fn compile(self, arguments: &[Option<String>]) -> Result<Parser, String> {
         match self {
             Self::Regex => regex_log_parse(arguments),
@@ -138,7 +138,7 @@ fn sys_log_parse(arguments: &[Option<String>]) -> Result<Parser, String> {
 }
 
 impl Parser {
-    /// Returns the columns of a line, or nothing if it has another form.
+    /// Returns the columns of a line, or `None` if it has another form.
     fn parse<'a>(&self, line: &'a str) -> Option<Vec<Option<Cow<'a, str>>>> {
         match &self.how {
             How::Groups(regex) => {
@@ -163,7 +163,7 @@ impl Parser {
         }
         let arrays = self.columns.iter().zip(&mut texts).map(|(column, texts)| match column.of {
             DataType::Utf8 => Ok(Arc::new(texts.finish()) as ArrayRef),
-            // What cannot be read as the type is null.
+            // Text that cannot be parsed as the type is null.
             ref of => cast(&trimmed(&texts.finish()), of),
         });
         let arrays = arrays.collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! Functions that SQL has here and DataFusion has not.
+//! SQL functions in addition to those of DataFusion.
 //!
 //! | function | returns |
 //! |---|---|

@@ -53,7 +53,7 @@ impl Delimited {
         fields
     }
 
-    /// Returns what stands behind an escape, a whole delimiter or a character, and the rest.
+    /// Returns the text after an escape, a whole delimiter or a character, and the rest.
     fn escaped<'a>(&self, text: &'a str) -> Option<(&'a str, &'a str)> {
         let behind = text.strip_prefix(self.escape.as_deref()?)?;
         let length = match behind.starts_with(&self.delimiter) {

@@ -151,10 +151,10 @@ fn a_forest_scores_the_last_row_of_each_window() {
     };
     let alike = "(1, 5, 5.0), (2, 5, 5.0), (3, 5, 5.0)";
     assert_eq!(scores(alike, "ORDER BY n ROWS 9 PRECEDING"), "0 0 0");
-    // However the box is cut, three are beside the fourth.
+    // However the box is cut, three points are left beside the fourth.
     assert_eq!(scores(&format!("{alike}, (4, 6, 5.0)"), "ORDER BY n ROWS 9 PRECEDING"), "0 0 0 3");
     assert_eq!(scores(&format!("{alike}, (4, 6, 5.0)"), "ORDER BY n ROWS 2 PRECEDING"), "0 0 0 2");
-    // What is no number is compared with nothing.
+    // A value that is not a number is compared with nothing.
     let some = "(1, 5, 5.0), (2, 5, NULL), (3, NULL, 5.0), (4, 6, 'NaN'::double), (5, 6, 'inf'::double), (6, 6, -0.0), (7, 6, 0.0)";
     assert_eq!(scores(some, "ORDER BY n ROWS 9 PRECEDING"), "0 - - - - 1 0.5");
 

@@ -53,7 +53,7 @@ pub(super) fn pattern(format: &str) -> Result<(String, Vec<Column>), String> {
             letter.ok_or_else(|| format!("the format {format:?} has an unknown directive: %{directive}"))?;
         rest = &behind[1..];
         let group = match letter {
-            // What is quoted may have quotes that are escaped.
+            // Quoted text may contain escaped quotes.
             _ if pattern.ends_with('"') => r#"((?:[^"\\]|\\.)*)"#,
             't' if pattern.ends_with(r"\[") => r"([^\]]*)",
             't' if behind == directive => r"(\[[^\]]*\])",

@@ -1,4 +1,4 @@
-//! Tests of pruning: what passes a filter is never outside of its bounds.
+//! Tests of pruning: records that pass a filter are never outside of its bounds.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A record as far as pruning knows it.
+/// The parts of a record that pruning knows.
 #[derive(Debug, Clone)]
 struct Row {
     shard: u32,
@@ -177,7 +177,7 @@ fn evaluate(filter: &Expr, rows: &[Row]) -> Option<Vec<bool>> {
     Some((0..rows.len()).map(|row| passed.is_valid(row) && passed.value(row)).collect())
 }
 
-/// Returns filters that compare arrival times with these, which are of several types.
+/// Returns filters that compare arrival times with these values of different types.
 fn filters_with(times: [ScalarValue; 2]) -> [Expr; 2] {
     let [low, high] = times.map(lit);
     let arrival = || cast(col(ARRIVAL), DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())));

@@ -1,4 +1,4 @@
-//! Expressions that round times: what windows are grouped by, and how DataFusion evaluates them elsewhere.
+//! Expressions that round times: as the grouping of windows, and as DataFusion evaluates them elsewhere.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) struct Bucket {
     pub(super) is_end: bool,
 }
 
-/// What an expression rounds, if it does.
+/// Returns the rounding of an expression, if it is one.
 pub(super) fn bucket(expr: &Expr) -> Option<Bucket> {
     let tumble = |time: &Expr, size: Result<Duration>| {
         let kind = size.map(|size| Window::Tumble { size, offset: Duration::ZERO });
@@ -95,7 +95,7 @@ pub(super) fn window_end_function(expr: &Expr) -> Option<&'static str> {
     }
 }
 
-/// Rewrites an expression for DataFusion if it does not know it.
+/// Rewrites an expression that DataFusion does not know.
 pub(super) fn translate(expr: &mut Expr) -> Result<()> {
     let replacement = match expr {
         Expr::Floor { expr: time, field: CeilFloorKind::DateTimeField(field) } => {

@@ -1,4 +1,4 @@
-//! What neither streams nor the rest of planning can do, refused with what to write instead.
+//! Refuses what neither streams nor the rest of planning support, with advice what to write instead.
 
 use datafusion::sql::sqlparser::ast::{Distinct, Expr, GroupByExpr, Query, Select, SelectFlavor, Spanned};
 
@@ -8,7 +8,7 @@ use super::problem::{Problem, Result};
 use super::tree::{find, function_name, is_aggregate};
 use crate::query::functions::forest;
 
-/// Refuses what needs all rows before it can return one.
+/// Refuses clauses that need all rows before they can return one.
 pub(super) fn check_row_by_row(select: &Select, tail: &Tail<'_>) -> Result<()> {
     const WINDOW: &str = "add a window: GROUP BY …, STEP(ROWTIME BY INTERVAL '60' SECOND), or FROM TABLE(TUMBLE(TABLE s, \
                           DESCRIPTOR(ROWTIME), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end";

@@ -1,6 +1,6 @@
-//! What Kinesis' and Flink's dialects have and the parser has not, rewritten or set aside before it parses.
+//! The parts of Kinesis' and Flink's dialects that the parser lacks, rewritten or set aside before it parses.
 //!
-//! Each word keeps its place in the user's text, so that the parser's complaints and those about its trees point there.
+//! Each word keeps its place in the user's text, so that the errors of the parser and of planning point there.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::parse::{expr, fragment};
 use super::problem::{Problem, Result};
 use super::tokens::{closing, is, is_token, pieces};
 
-/// What stood at tables and has been taken out, by the place of the table's name (or its alias, if it stood behind that).
+/// Syntax that was removed from tables, by the place of the table's name (or of its alias, if it came after that).
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     pub(super) tables: HashMap<Location, Mark>,
@@ -43,7 +43,7 @@ pub(super) struct Stagger {
 const FOREST: &str =
     "write SELECT *, random_cut_forest(a, b) OVER (ROWS 255 PRECEDING) AS anomaly_score FROM s";
 
-/// Functions of Kinesis that take a query, and what does the same.
+/// Functions of Kinesis that take a query, and their replacements.
 const CURSOR_FUNCTIONS: [(&str, &str); 5] = [
     (
         "TOP_K_ITEMS_TUMBLING",
@@ -163,13 +163,13 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    /// Whether the word before names a table, so that `OVER` gives the table a window and is none of a function.
+    /// Whether the previous word names a table, so that `OVER` gives the table a window, and does not belong to a function.
     fn is_after_table(&self, place: usize) -> bool {
         let before = place.checked_sub(1).and_then(|before| self.words.get(before));
         before.is_some_and(|word| matches!(word.token, Token::Word(_))) && !is(before, "NULLS")
     }
 
-    /// Puts a window function aside, and its table in its place. Returns the place after its closing bracket.
+    /// Sets a window function aside, and replaces it by its table. Returns the place after its closing bracket.
     fn window(&mut self, place: usize, name: &'static str) -> Result<usize> {
         let close = closing(self.words, place + 1)?;
         let (table, function) =
@@ -242,7 +242,7 @@ fn window_name(word: &TokenWithSpan) -> Option<&'static str> {
     WINDOW_FUNCTIONS.into_iter().find(|name| is(Some(word), name))
 }
 
-/// Whether a word can begin a column of a `SELECT`, after which `STREAM` was no column itself.
+/// Whether a word can begin a column of a `SELECT`, so that `STREAM` before it is not a column.
 fn begins_item(word: &TokenWithSpan) -> bool {
     match &word.token {
         Token::Word(word) => !matches!(

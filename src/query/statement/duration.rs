@@ -33,7 +33,7 @@ pub(super) fn positive(expr: &Expr) -> Result<Duration> {
     Ok(duration)
 }
 
-/// How far windows are moved, which may be backwards, as what is left of it within `size`.
+/// How far windows are shifted, possibly backwards, as the remainder within `size`.
 pub(super) fn offset(expr: &Expr, size: Duration) -> Result<Duration> {
     let size = i64::try_from(size.as_millis()).unwrap_or(MILLISECONDS_MAX).max(1);
     let offset = signed_milliseconds(expr)?.rem_euclid(size);
@@ -133,7 +133,7 @@ fn unit_name(word: &str) -> Option<&'static str> {
     })
 }
 
-/// The name of a unit of time, if windows can be made of it.
+/// The name of a unit of time, if it can be the length of windows.
 pub(super) fn field_unit(field: &DateTimeField) -> Option<&'static str> {
     match field {
         DateTimeField::Week(None) => Some("week"),
@@ -142,7 +142,7 @@ pub(super) fn field_unit(field: &DateTimeField) -> Option<&'static str> {
     }
 }
 
-/// The length of a unit, unless its name is that of a part of the calendar.
+/// The length of a unit, unless it depends on the calendar.
 pub(super) fn unit_milliseconds(unit: &str) -> Option<i64> {
     Some(match unit {
         "millisecond" => 1,

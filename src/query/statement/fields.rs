@@ -1,7 +1,7 @@
-//! Fields of what is no column: `(f(x)).part`, `list[1].part`.
+//! Fields of expressions that are not columns: `(f(x)).part`, `list[1].part`.
 //!
-//! The parser takes what stands behind such a dot for a column, and DataFusion refuses it. As a function with the field's name as a text it is what
-//! was meant.
+//! The parser takes the name after such a dot for a column, and DataFusion refuses it. A call of a function with the field's name as a text has the
+//! intended meaning.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
@@ -10,8 +10,8 @@ use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Ident, Select, SelectIte
 
 use super::tree::{call, text};
 
-/// Makes each such field the call of a function. A column of a result that consists of one is called like the field. `name` returns the name that
-/// an identifier stands for.
+/// Turns each such field into the call of a function. A result column that consists of one is named like the field. `name` returns the name that an
+/// identifier stands for.
 pub(in crate::query) fn name_fields(within: &mut impl VisitMut, name: fn(&Ident) -> String) {
     let _ = within.visit(&mut Fields { name });
 }

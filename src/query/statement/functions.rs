@@ -13,7 +13,7 @@ use super::tokens::{is, is_token};
 
 pub(super) const WINDOW_FUNCTIONS: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
 
-/// Windows as a function declares them. Keys of sessions are those that stand there.
+/// Windows as a function declares them. Keys of sessions are as they are written there.
 #[derive(Clone, Debug)]
 pub(super) struct WindowFunction {
     /// The column in `DESCRIPTOR`.
@@ -191,7 +191,7 @@ pub(super) fn window_function(
     Ok((table, WindowFunction { time, kind, keys }))
 }
 
-/// A row is there once for each window that it belongs to: this many at most.
+/// A row occurs once for each window that it belongs to: at most this often.
 const WINDOWS_OF_A_ROW_MAX: u128 = 10_000;
 
 pub(super) fn check_count(word: &TokenWithSpan, what: &str, size: Duration, part: Duration) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Puts the queries of `WITH` in the places that name them, so that planning meets tables and subqueries only.
+//! Inlines the queries of `WITH`, so that planning sees only tables and subqueries.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::parse::name;
 use super::problem::{Problem, Result};
 
-/// How much text the queries that are put in may have together, and how deep they may be in each other.
+/// How much text the inlined queries may have in total, and how deep they may be nested.
 const INLINED_BYTES_MAX: usize = 1 << 20;
 const INLINED_DEPTH_MAX: usize = 16;
 
@@ -22,14 +22,14 @@ struct Part {
 }
 
 struct Inliner {
-    /// What each of the queries around has named, innermost last.
+    /// The named queries of each enclosing query, innermost last.
     scopes: Vec<BTreeMap<String, Part>>,
     bytes: usize,
-    /// The depth of what has been put into the query at hand.
+    /// The depth of the queries that were inlined into the current one.
     depth: usize,
 }
 
-/// Puts in the parts of a query and of all its subqueries.
+/// Inlines the parts of a query and of all its subqueries.
 pub(super) fn inline(query: &mut Query) -> Result<()> {
     let mut inliner = Inliner { scopes: vec![], bytes: 0, depth: 0 };
     match query.visit(&mut inliner) {
@@ -66,7 +66,7 @@ impl Inliner {
             let problem = Problem::new(used, "the parts of WITH use each other too often");
             return Err(problem.hint("let a pump write a part into a stream of its own"));
         }
-        // What the words around the name have said of it is found by its place.
+        // Marks of the words around the name are found by its place.
         let place = |ident: &Ident| Ident { span: used.span, ..ident.clone() };
         let alias = match alias.take() {
             None => TableAlias { explicit: true, name: place(used), ..part.columns.clone() },
@@ -107,7 +107,7 @@ impl VisitorMut for Inliner {
         ControlFlow::Continue(())
     }
 
-    /// After its subqueries: what is put in here has been through this already.
+    /// After its subqueries: an inlined query has already been processed.
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
         flow(self.replace(factor))
     }

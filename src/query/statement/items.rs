@@ -85,7 +85,7 @@ fn refuse_options(options: &WildcardAdditionalOptions) -> Result<()> {
         .hint("write the columns one by one"))
 }
 
-/// The columns that `USING` makes one of.
+/// The columns that `USING` merges.
 fn using(select: &Select) -> Vec<String> {
     let joins = select.from.iter().flat_map(|from| &from.joins);
     let names = joins.filter_map(|join| match constraint(&join.join_operator) {
@@ -110,7 +110,7 @@ fn write_out(
     Some(())
 }
 
-/// What the column of an expression is called: as in the text, in lower case if nothing in it is quoted.
+/// The column name of an expression: its text, in lower case if nothing in it is quoted.
 fn expr_name(expr: &Expr) -> String {
     let last = |parts: &[Ident]| parts.last().map(name);
     match expr {

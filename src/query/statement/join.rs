@@ -21,7 +21,7 @@ use super::tree::{
 const BOUND: &str = "write … ON a.k = b.k AND b.ROWTIME BETWEEN a.ROWTIME AND a.ROWTIME + INTERVAL '10' MINUTE, or FROM a OVER \
                      (RANGE INTERVAL '10' MINUTE PRECEDING) JOIN b OVER (RANGE INTERVAL '10' MINUTE PRECEDING) ON …";
 
-/// How much later than the left row a right one may be, from and to, in milliseconds.
+/// How much later than the left row a right one may be, at least and at most, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bounds {
     from: Option<i64>,
@@ -263,7 +263,7 @@ fn add_condition(select: &mut Select, relation: usize, condition: Expr) -> Resul
         }
         place += 1;
     }
-    // Behind a comma: the condition goes to the others.
+    // After a comma, the condition is added to the others.
     select.selection = all_of(select.selection.take().into_iter().chain([condition]).collect());
     Ok(())
 }
@@ -350,7 +350,7 @@ impl Sides<'_> {
         Ok(())
     }
 
-    /// A time of one side, with how much is added to it.
+    /// A time of one side, with the amount that is added to it.
     fn time(&self, expr: &Expr) -> Result<Option<(Side, Time, i64)>> {
         match expr {
             Expr::Nested(inner) => self.time(inner),

@@ -1,4 +1,4 @@
-//! From the text of a statement to what a pump does.
+//! Plans the text of statements for pumps.
 
 mod buckets;
 mod checks;
@@ -34,7 +34,7 @@ use tables::{Names, Tables};
 ///
 /// # Errors
 ///
-/// The first thing that is wrong, with its place in the text.
+/// The first problem, with its place in the text.
 pub(super) fn plan(text: &str, tables: &dyn Tables) -> Result<Program> {
     let statements = tokens::statements(text)?;
     let parsed = statements.iter().map(|words| parse::statement(words)).collect::<Result<Vec<_>>>()?;

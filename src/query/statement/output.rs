@@ -116,12 +116,12 @@ fn columns(count: usize) -> String {
     if count == 1 { "1 column".to_owned() } else { format!("{count} columns") }
 }
 
-/// A declared column in other letters, or the name as it stands.
+/// The declared column with this name in another case, or the name as it is written.
 fn exact(column: &Ident, declared: &[String]) -> String {
     find_in(declared, column).map_or_else(|| name(column), str::to_owned)
 }
 
-/// Gives the columns of the outermost `SELECT` their final names. What is ordered by old names is ordered by what these stood for.
+/// Gives the columns of the outermost `SELECT` their final names. An `ORDER BY` with old names is rewritten to what they stood for.
 fn rename(query: &mut Query, names: &[String]) -> Result<()> {
     let mut order: Option<OrderBy> = query.order_by.take();
     let mut body = &mut *query.body;
@@ -161,7 +161,7 @@ fn rename(query: &mut Query, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Items without a name that says nothing new.
+/// Items without redundant names.
 pub(super) fn plain_items(items: Vec<SelectItem>) -> Vec<SelectItem> {
     let plain = |item| match item {
         SelectItem::ExprWithAlias { expr: Expr::Identifier(ident), alias }
@@ -191,7 +191,7 @@ fn finish(stage: Stage, mut query: Query) -> Result<(Vec<super::plan::Input>, Sh
                 ends.iter().map(of_input).collect()
             }
         }
-        // The inner one has OVER, the outer one leaves out what is not new.
+        // The inner one has OVER, the outer one leaves out rows that are not new.
         StageKind::Over { .. } if selects(&query) == 2 => {
             ["_time", "_place_shard", "_place_sequence"].iter().map(|name| column(name)).collect()
         }
@@ -224,7 +224,7 @@ fn finish(stage: Stage, mut query: Query) -> Result<(Vec<super::plan::Input>, Sh
     Ok((inputs, shape))
 }
 
-/// Whether the levels above the one that reads released rows take each row for itself, or together with those of its window.
+/// Whether the levels above the one that reads released rows process each row separately, or together with those of its window.
 fn is_spread(body: &SetExpr) -> bool {
     let SetExpr::Select(select) = body else { return false };
     let [TableWithJoins { relation, joins }] = &select.from[..] else { return false };
@@ -251,7 +251,7 @@ fn has_keys(select: &Select) -> bool {
     !matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.is_empty())
 }
 
-/// Leaves out names that say nothing new.
+/// Removes redundant names.
 struct Tidier;
 
 impl VisitorMut for Tidier {

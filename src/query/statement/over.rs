@@ -104,14 +104,14 @@ struct Over<'a> {
     relation: &'a Relation,
     input: StageInput,
     keep: Vec<Lookback>,
-    /// What the windows go by, once one window has said it.
+    /// The time that the windows use, once one window has specified it.
     time: Option<Time>,
     named: BTreeMap<String, WindowSpec>,
     is_joined: bool,
 }
 
 impl Over<'_> {
-    /// Makes the window of a function one that DataFusion can evaluate, and keeps in mind which rows it needs.
+    /// Makes the window of a function one that DataFusion can evaluate, and notes which rows it needs.
     fn function(&mut self, expr: &mut Expr) -> Result<()> {
         let place = Place::from(&*expr).location();
         let Expr::Function(function) = expr else { return Ok(()) };
@@ -198,7 +198,7 @@ impl Over<'_> {
         Ok(())
     }
 
-    /// How far a frame looks back in rows, if that is what it counts, and the frame for DataFusion.
+    /// How far a frame looks back in rows, if it counts rows, and the frame for DataFusion.
     fn frame(&self, spec: &WindowSpec, place: Location) -> Result<(Option<u64>, Option<WindowFrame>)> {
         let Some(frame) = &spec.window_frame else {
             return Err(
@@ -276,7 +276,7 @@ fn count(expr: &Expr) -> Result<u64> {
     }
 }
 
-/// A forest scores the last row of its window, which rows of the same time would share.
+/// A forest scores the last row of its window, but rows of the same time would share a window.
 fn check_forest(rows: Option<u64>, place: Location) -> Result<()> {
     let message = match rows {
         Some(rows) if rows < forest::ROWS_MAX as u64 => return Ok(()),

@@ -1,4 +1,4 @@
-//! Words to trees, with the parser's complaints at their places.
+//! Parses words into trees, with the parser's errors at their places.
 
 use datafusion::sql::sqlparser::ast::{
     ColumnDef, Expr, Ident, ObjectName, ObjectNamePart, Query, SetExpr, Statement, TableObject,
@@ -13,7 +13,7 @@ use super::fields::name_fields;
 use super::problem::{Problem, Result, quoted};
 use super::tokens::{is, is_token, lower_first, normal_text};
 
-/// A statement, taken apart.
+/// A parsed statement.
 pub(super) enum Parsed {
     Stream(ParsedStream),
     Pump(Box<ParsedPump>),
@@ -79,7 +79,7 @@ pub(super) fn name(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
 }
 
-/// An identifier for a name, whatever letters it has. Words of the language are quoted: a column may be called `user` or `order`.
+/// An identifier for a name, whatever its characters. Words of the language are quoted: a column may be called `user` or `order`.
 pub(super) fn ident(name: &str) -> Ident {
     let is_word = || ALL_KEYWORDS.binary_search(&&*name.to_uppercase()).is_ok();
     if quoted(name) == name && !is_word() { Ident::new(name) } else { Ident::with_quote('"', name) }
@@ -98,7 +98,7 @@ pub(super) fn single(object: &ObjectName) -> Result<&Ident> {
     }
 }
 
-/// Takes a statement apart.
+/// Parses a statement.
 pub(super) fn statement(words: &[TokenWithSpan]) -> Result<Parsed> {
     let first = words.first();
     if is(first, "CREATE") {
@@ -154,7 +154,7 @@ fn stream(words: &[TokenWithSpan], kind: usize, replace: bool) -> Result<ParsedS
     Ok(ParsedStream { name: single(&table.name)?.clone(), columns, text: text.join(", "), replace })
 }
 
-/// Names of system columns cannot be given to others.
+/// Refuses names of system columns for other columns.
 pub(super) fn refuse_reserved(ident: &Ident) -> Result<()> {
     const RESERVED: [&str; 15] = [
         "_shard",

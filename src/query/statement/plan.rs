@@ -1,7 +1,7 @@
-//! What a pump does, as its statement says it: the plan that the runner of continuous queries carries out.
+//! The plan of a pump, made from its statement and run by the runner of continuous queries.
 //!
-//! A plan cuts a statement in two. The runner does what SQL cannot: it keeps rows until time has passed them. DataFusion does the rest, over
-//! rows that are there. Each text of SQL in a plan is complete: the runner registers the tables that its doc names, and runs it.
+//! A plan cuts a statement in two. The runner does what SQL cannot: it keeps rows until time has passed them. DataFusion does the rest, over existing
+//! rows. Each text of SQL in a plan is complete: the runner registers the tables that its documentation names, and runs it.
 //!
 //! Columns that begin with `_` belong to plans. Statements can read the system columns `_shard`, `_sequence`, `_arrival`, `_key`, `_data` and
 //! `_headers`; all others below are invisible to them.
@@ -17,19 +17,19 @@
 
 use std::time::Duration;
 
-/// What a text of statements declares: streams and pumps, in their order.
+/// The declarations of a text of statements: streams and pumps, in their order.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::query) struct Program {
     /// Streams between pumps.
     pub(in crate::query) streams: Vec<DeclaredStream>,
-    /// What runs until it is closed. No two have the same name.
+    /// The continuous queries. No two have the same name.
     pub(in crate::query) pumps: Vec<Plan>,
 }
 
 /// `CREATE STREAM`: a name with columns, which pumps insert into and select from.
 ///
-/// Whoever starts a program makes a stream of each, with a schema of JSON from `columns`, and puts it into the catalog before it starts the
-/// pumps. Its `ROWTIME` is the time when a pump puts a row into it.
+/// Starting a program creates a stream for each, with a JSON schema from `columns`, and adds it to the catalog before it starts the pumps. Its
+/// `ROWTIME` is the time when a pump puts a row into it.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::query) struct DeclaredStream {
     /// The name, as statements find it.
@@ -43,8 +43,8 @@ pub(in crate::query) struct DeclaredStream {
 /// A continuous query.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::query) struct Plan {
-    /// The pump's name, which its state is kept under. That of the target if the statement is an `INSERT` alone, and then with `-2`, `-3` and
-    /// so on for further ones of the same program.
+    /// The pump's name, under which its state is stored. For a plain `INSERT`, it is the name of the target, with `-2`, `-3` and so on for further
+    /// ones of the same program.
     pub(in crate::query) name: String,
     /// The statement with single spaces, without comments, and unquoted words in lower case. Two statements with equal texts do the same.
     pub(in crate::query) text: String,
@@ -54,8 +54,8 @@ pub(in crate::query) struct Plan {
     pub(in crate::query) columns: Vec<String>,
     /// Whether the pump waits to be started by hand (`CREATE PUMP p STOPPED AS …`).
     pub(in crate::query) stopped: bool,
-    /// What is read: one stream for `Each` and `Over`, left and right for `Join`, one or more for `Windows`. No stream is there twice, but for
-    /// a `Join` of a stream with itself.
+    /// What is read: one stream for `Each` and `Over`, left and right for `Join`, one or more for `Windows`. No stream occurs twice, except in a
+    /// `Join` of a stream with itself.
     pub(in crate::query) inputs: Vec<Input>,
     /// What happens with the rows.
     pub(in crate::query) shape: Shape,
@@ -81,7 +81,7 @@ pub(in crate::query) struct Input {
 /// table at the top of this file lists them.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::query) enum Shape {
-    /// Rows go out at once. The result has `_place_shard` and `_place_sequence` at its end, in ascending order within a shard if the input is.
+    /// Rows go out immediately. The result has `_place_shard` and `_place_sequence` at its end, in ascending order within a shard if the input is.
     Each {
         /// Reads the input's alias, and other tables of the catalog if the statement joins them.
         sql: String,
@@ -90,20 +90,20 @@ pub(in crate::query) enum Shape {
     Windows {
         /// Which windows a row belongs to.
         kind: Window,
-        /// Reads the alias of each input: released rows, with `window_start` and `window_end` added. A row that belongs to several windows is
-        /// there once for each. All inputs have the same windows: those that end release the rows of all inputs, possibly none, together.
+        /// Reads the alias of each input: released rows, with `window_start` and `window_end` added. A row that belongs to several windows occurs
+        /// once for each. All inputs have the same windows: those that end release the rows of all inputs, possibly none, together.
         sql: String,
-        /// Whether `sql` must see the rows of one window (one `window_start` with one `window_end`) at a time, as `LIMIT` and subqueries
-        /// require. Otherwise the rows of many windows may be there at once. The result is in the order of `window_end` unless the statement
-        /// has subqueries. Several inputs are always separate.
+        /// Whether `sql` must see the rows of one window (one `window_start` with one `window_end`) at a time, as `LIMIT` and subqueries require.
+        /// Otherwise it may get the rows of many windows at the same time. The result is in the order of `window_end` unless the statement has
+        /// subqueries. Several inputs are always separate.
         separately: bool,
     },
-    /// Each row goes out with what it sees when it looks back.
+    /// Each row goes out with the earlier rows that it looks back at.
     ///
-    /// Rows must come in the order of `_time`, and rows of one `_time` must be there together, so that results do not depend on how rows fall
+    /// Rows must come in the order of `_time`, and rows with the same `_time` must be there together, so that results do not depend on the division
     /// into micro-batches: a row is new once the watermark has passed its `_time`.
     Over {
-        /// How far rows look back. What none of these needs may be dropped.
+        /// How far rows look back. Rows that none of these needs may be dropped.
         keep: Vec<Lookback>,
         /// Reads the input's alias: rows to be looked back at and new rows, with `_is_new` added. The result has a row for each new row, with
         /// `_place_shard` and `_place_sequence` at its end.
@@ -111,15 +111,15 @@ pub(in crate::query) enum Shape {
     },
     /// Each row meets the rows of the other side that are near in time.
     Join {
-        /// How long after its `_time` a left row can still meet right rows: it is kept until the watermark has passed that.
+        /// How long after its `_time` a left row can still meet right rows: it is kept until the watermark has passed that time.
         keep_left: Duration,
         /// The same for right rows.
         keep_right: Duration,
         /// Which rows go out alone when they have met none.
         kind: JoinKind,
-        /// Reads the aliases of both inputs: rows that are kept and new rows, with `_is_new` added. The result has all pairs of which at least
-        /// one row is new, each with `_left_shard`, `_left_sequence`, `_right_shard` and `_right_sequence` at its end. Unless `kind` is
-        /// `Inner`, `_kept` follows: a pair without it has met, but does not go out.
+        /// Reads the aliases of both inputs: rows that are kept and new rows, with `_is_new` added. The result has all pairs of which at least one
+        /// row is new, each with `_left_shard`, `_left_sequence`, `_right_shard` and `_right_sequence` at its end. Unless `kind` is `Inner`, `_kept`
+        /// follows: a pair for which it is false has met, but does not go out.
         sql: String,
         /// For rows that are dropped and have met none: reads the same aliases, one of them with these rows, the other one empty, and its
         /// result has the output columns alone. `Some` unless `kind` is `Inner`.

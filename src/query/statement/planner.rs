@@ -28,7 +28,7 @@ pub(super) struct Planner<'a> {
     pub(super) stage: Option<Stage>,
 }
 
-/// Where a query stands.
+/// The position of a query in the statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Position {
     /// Its rows are the output.
@@ -41,7 +41,7 @@ pub(super) enum Position {
     Expression,
 }
 
-/// What a query results in.
+/// The result of a query.
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) columns: Vec<String>,
@@ -51,7 +51,7 @@ pub(super) struct Rows {
     pub(super) source: Option<Source>,
 }
 
-/// What stands behind a `SELECT`.
+/// The clauses after a `SELECT`.
 pub(super) struct Tail<'a> {
     pub(super) order_by: &'a mut Option<OrderBy>,
     pub(super) limit: Option<&'a LimitClause>,
@@ -73,7 +73,7 @@ impl Planner<'_> {
         }
     }
 
-    /// What can be evaluated over rows that are there, but not row by row.
+    /// Plans a query that can be evaluated over existing rows, but not row by row.
     fn part(&mut self, body: &mut SetExpr) -> Result<Rows> {
         match body {
             SetExpr::Select(select) => {
@@ -137,7 +137,7 @@ impl Planner<'_> {
         Ok(rows)
     }
 
-    /// Gives all columns in the expressions of a `SELECT` their exact names, and plans its subqueries.
+    /// Replaces the columns in the expressions of a `SELECT` by their exact names, and plans its subqueries.
     fn resolve(
         &mut self,
         select: &mut Select,
@@ -145,7 +145,7 @@ impl Planner<'_> {
         relations: &[Relation],
         aliases: &[String],
     ) -> Result<()> {
-        // Tables have been seen to already. Conditions and the list of columns do not know the names that the list gives.
+        // Tables were already processed. Conditions and the list of columns do not know the names that the list gives.
         let mut from = std::mem::take(&mut select.from);
         let mut projection = std::mem::take(&mut select.projection);
         let mut selection = select.selection.take();
@@ -186,7 +186,7 @@ impl Planner<'_> {
         rows.map(drop)
     }
 
-    /// A `SELECT` above the stage, or of other tables alone. Passes on what a level below has for the runner.
+    /// A `SELECT` above the stage, or of other tables alone. Passes on the columns that a level below has for the runner.
     fn pass_on(
         &mut self,
         select: &mut Select,
@@ -209,7 +209,7 @@ impl Planner<'_> {
         Ok(carries)
     }
 
-    /// Refuses what no stage can do but windows.
+    /// Refuses what only windows can do.
     fn check_streaming(
         &self,
         select: &Select,
@@ -250,7 +250,7 @@ impl Planner<'_> {
         check_row_by_row(select, tail)
     }
 
-    /// Adds the stage, of which there is one.
+    /// Adds the stage. A statement has only one.
     pub(super) fn begin(
         &mut self,
         kind: StageKind,
@@ -286,7 +286,7 @@ fn plain(select: &mut Select, relation: &Relation, columns: &[String]) -> Result
     Ok(Source { event_time, is_bare: false, ..source })
 }
 
-/// Makes `ROWTIME` the arrival everywhere, and translates functions.
+/// Replaces `ROWTIME` by the arrival everywhere, and translates functions.
 pub(super) fn row_times(select: &mut Select) -> Result<()> {
     change(select, |expr| {
         row_time(expr)?;
@@ -294,7 +294,7 @@ pub(super) fn row_times(select: &mut Select) -> Result<()> {
     })
 }
 
-/// Makes `ROWTIME` the arrival. Windows have no name here.
+/// Replaces `ROWTIME` by the arrival. Windows have no name here.
 pub(super) fn row_time(expr: &mut Expr) -> Result<()> {
     let ident = match expr {
         Expr::Identifier(ident) => ident,

@@ -21,7 +21,7 @@ pub(super) type Result<T> = std::result::Result<T, Problem>;
 impl Problem {
     pub(super) fn new(place: impl Into<Place>, message: impl Into<String>) -> Self {
         let Place(location) = place.into();
-        // Nodes that planning made have no place: the beginning stands for them.
+        // Nodes that planning added have no place: they get the beginning of the text.
         let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).max(1);
         let (line, column) = (number(location.line), number(location.column));
         Self { message: message.into(), hint: None, line, column }
@@ -32,7 +32,7 @@ impl Problem {
         self
     }
 
-    /// Names the nearest of some names, if one is near.
+    /// Suggests the most similar of some names, if one is similar enough.
     pub(super) fn nearest<'a>(self, name: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
         match nearest(name, names) {
             Some(nearest) => self.hint(format!("did you mean {}?", quoted(nearest))),
@@ -54,7 +54,7 @@ impl Problem {
     }
 }
 
-/// A place in the text, of whatever stands there.
+/// The place of a node in the text.
 pub(super) struct Place(Location);
 
 impl Place {
@@ -87,7 +87,7 @@ impl From<&Expr> for Place {
     }
 }
 
-/// A name as a statement writes it: in quotes unless lower case does.
+/// A name as a statement writes it: in quotes unless plain lower case suffices.
 pub(super) fn quoted(name: &str) -> String {
     let plain =
         |(place, c): (usize, char)| c == '_' || c.is_ascii_lowercase() || place > 0 && c.is_ascii_digit();
@@ -98,7 +98,7 @@ pub(super) fn quoted(name: &str) -> String {
 /// Longer names are not compared: their errors do not come from typing.
 const NAME_CHARS_MAX: usize = 64;
 
-/// The name that takes the fewest changes, if these are at most a third of its letters. Case counts for nothing.
+/// The name that takes the fewest changes, if these are at most a third of its letters, ignoring case.
 fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name: Vec<char> = name.chars().take(NAME_CHARS_MAX).flat_map(char::to_lowercase).collect();
     let near = names.into_iter().filter_map(|other| {

@@ -149,7 +149,7 @@ impl Planner<'_> {
         self.marks.tables.get(&place.span.start).cloned()
     }
 
-    /// Puts the table of released rows in the place of the one source. Returns the input.
+    /// Replaces the only source by the table of released rows. Returns the input.
     pub(super) fn take_source(&self, select: &mut Select, relations: &[Relation]) -> Result<StageInput> {
         let place = relations.iter().position(|relation| relation.source.is_some());
         let place = place.expect("the caller has counted the sources");
@@ -192,7 +192,7 @@ fn open(alias: Option<&TableAlias>, otherwise: &Ident) -> Relation {
     }
 }
 
-/// A stream's own columns are what its `*` stands for, unless its schema has none.
+/// The `*` of a stream stands for its own columns, unless its schema has none.
 fn own(columns: &[String]) -> Vec<String> {
     let own: Vec<String> = columns.iter().filter(|column| !SYSTEM.contains(&&***column)).cloned().collect();
     if own.is_empty() { columns.to_vec() } else { own }
@@ -221,7 +221,7 @@ fn factors(select: &mut Select) -> impl Iterator<Item = &mut TableFactor> {
     })
 }
 
-/// Puts a table of rows that the runner keeps in the place of a source.
+/// Replaces a source by a table of rows that the runner keeps.
 pub(super) fn put_rows(select: &mut Select, place: usize, input: usize, alias: Option<&Ident>) {
     if let Some(factor) = factors(select).nth(place) {
         *factor = table(Ident::new(rows(input)), alias);
@@ -280,7 +280,7 @@ pub(super) fn check_preserved(select: &Select, relations: &[Relation], source: u
     Ok(())
 }
 
-/// The names in `USING`, which are no expressions.
+/// The names in `USING`, which are not expressions.
 pub(super) fn using_names(select: &Select, names: &mut BTreeSet<String>) {
     for join in select.from.iter().flat_map(|one| &one.joins) {
         if let Some(JoinConstraint::Using(columns)) = constraint(&join.join_operator) {

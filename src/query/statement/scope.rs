@@ -13,13 +13,13 @@ use super::tables::SYSTEM;
 /// A table that a `SELECT` reads.
 #[derive(Clone, Debug)]
 pub(super) struct Relation {
-    /// What its columns are qualified with.
+    /// The qualifier of its columns.
     pub(super) alias: Option<Ident>,
     /// All columns that can be named.
     pub(super) columns: Vec<String>,
-    /// Those that `*` stands for.
+    /// The columns that `*` stands for.
     pub(super) own: Vec<String>,
-    /// Whether it has columns that are not known here.
+    /// Whether it has columns that are unknown here.
     pub(super) is_open: bool,
     /// The stream that it is, with or without some conditions, whose rows come as time passes.
     pub(super) source: Option<Source>,
@@ -40,7 +40,7 @@ pub(super) struct Source {
     pub(super) is_bare: bool,
 }
 
-/// What a time is.
+/// The kinds of time columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Time {
     Arrival,
@@ -48,7 +48,7 @@ pub(super) enum Time {
 }
 
 impl Relation {
-    /// What a name in a place of the relation is, if it is its column.
+    /// The relation's column that a name stands for, if it has one.
     fn find(&self, ident: &Ident) -> Option<String> {
         find_in(&self.columns, ident).map(str::to_owned)
     }
@@ -76,9 +76,9 @@ impl Relation {
     }
 }
 
-/// The name that an identifier stands for: the same one, or else one in other letters if there is only one such.
+/// The name that an identifier stands for: the exact one, or else the only one that differs just in case.
 ///
-/// A quoted identifier is exact, but for statements from Kinesis, where unquoted names are in upper case: `"PAGE"` is `page` there.
+/// A quoted identifier is exact, except in statements from Kinesis, where unquoted names are in upper case: `"PAGE"` is `page` there.
 pub(super) fn find_in<'a>(names: &'a [String], ident: &Ident) -> Option<&'a str> {
     let wanted = name(ident);
     if let Some(exact) = names.iter().find(|name| **name == wanted) {
@@ -95,7 +95,7 @@ pub(super) fn find_in<'a>(names: &'a [String], ident: &Ident) -> Option<&'a str>
     }
 }
 
-/// The tables of a `SELECT`, and what is around it.
+/// The tables of a `SELECT`, and its surroundings.
 pub(super) struct Scope<'a> {
     pub(super) relations: &'a [Relation],
     /// The names that the list of columns gives.
@@ -104,7 +104,7 @@ pub(super) struct Scope<'a> {
     pub(super) outer: &'a [Vec<Relation>],
 }
 
-/// What Kinesis and Flink call times.
+/// The names of times in Kinesis and Flink.
 fn pseudo(ident: &Ident) -> Option<&'static str> {
     match &*ident.value.to_uppercase() {
         "ROWTIME" | "PROCTIME" => Some("_rowtime"),
@@ -117,12 +117,12 @@ fn pseudo(ident: &Ident) -> Option<&'static str> {
 }
 
 impl Scope<'_> {
-    /// Gives a column its exact name. Times become `_rowtime`, `_arrival`, `_window_time`.
+    /// Replaces a column by its exact name. Times become `_rowtime`, `_arrival`, `_window_time`.
     pub(super) fn resolve(&self, expr: &mut Expr) -> Result<()> {
         match expr {
             Expr::Identifier(column) => self.unqualified(column),
             Expr::CompoundIdentifier(parts) => self.qualified(parts),
-            // The parser takes columns that are called like this for calls of functions.
+            // The parser takes columns with these names for function calls.
             Expr::Function(Function { name, args: FunctionArguments::None, .. }) => {
                 let [ObjectNamePart::Identifier(column)] = &name.0[..] else { return Ok(()) };
                 let mut column = column.clone();

@@ -18,7 +18,7 @@ pub(super) struct Stage {
 
 pub(super) enum StageKind {
     Each,
-    /// `is_aligned`: whether the rows of many windows can be there at once, as far as the `SELECT` of the window is concerned.
+    /// `is_aligned`: whether the SQL can get the rows of many windows at the same time, as far as the `SELECT` of the window is concerned.
     Windows {
         kind: Window,
         time: Time,
@@ -46,7 +46,7 @@ pub(super) struct StageInput {
     pub(super) conditions: Vec<Expr>,
     /// The names that the later SQL uses: of these columns, and of others.
     pub(super) names: BTreeSet<String>,
-    /// Expressions that windows have as keys, with the columns that they become.
+    /// Expressions that are keys of windows, with the columns that they become.
     pub(super) computed: Vec<(Expr, String)>,
 }
 

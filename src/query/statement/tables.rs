@@ -1,4 +1,4 @@
-//! What statements can name, as planning asks the catalog for it.
+//! The tables that statements can name, as planning gets them from the catalog.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(in crate::query) trait Tables {
 pub(in crate::query) struct Table {
     /// Exact names, in their order: of a stream the system columns first.
     pub(in crate::query) columns: Vec<String>,
-    /// Whether rows are added as time passes. Others are read whole, whenever a statement needs them.
+    /// Whether rows are added as time passes. Other tables are read completely whenever a statement needs them.
     pub(in crate::query) kind: TableKind,
 }
 

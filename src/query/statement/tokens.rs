@@ -1,4 +1,4 @@
-//! The words of a text of statements, within bounds.
+//! Splits a text of statements into words, within bounds.
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
@@ -9,11 +9,11 @@ use super::problem::{Problem, Result};
 /// How long a text of statements may be, in bytes.
 pub(in crate::query) const STATEMENT_BYTES_MAX: usize = 1 << 20;
 
-/// How many words may stand between two commas, with those around the brackets that they are in: a chain of operators becomes a tree as deep
-/// as the chain is long, and trees are walked recursively.
+/// How many words may be between two commas, including those around the brackets that they are in: a chain of operators becomes a tree as deep as the
+/// chain is long, and trees are walked recursively.
 const CHAIN_WORDS_MAX: usize = 1_000;
 
-/// How many brackets may be open at once.
+/// How many brackets may be open at the same time.
 const NESTED_MAX: usize = 40;
 
 /// How many of `UNION`, `EXCEPT` and `INTERSECT` a statement may have.

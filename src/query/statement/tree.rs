@@ -1,4 +1,4 @@
-//! Small questions about the trees of statements, and small trees.
+//! Helpers that query the trees of statements, and build small ones.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use super::parse::{ident, name};
 use super::problem::{Problem, Result};
 
-/// Visits expressions, but none of subqueries.
+/// Visits expressions, except those of subqueries.
 struct Shallow<F> {
     depth: usize,
     /// Whether inner ones come first.
@@ -61,7 +61,7 @@ pub(super) fn change(tree: &mut impl VisitMut, visit: impl FnMut(&mut Expr) -> R
     run(tree, Shallow { depth: 0, from_inside: false, visit })
 }
 
-/// The same with inner ones first, so that what the function puts in is left alone.
+/// The same with inner ones first, so that replacements are not visited.
 pub(super) fn change_from_inside(
     tree: &mut impl VisitMut,
     visit: impl FnMut(&mut Expr) -> Result<()>,
@@ -106,7 +106,7 @@ pub(super) fn has(tree: &impl Visit, is_wanted: impl FnMut(&Expr) -> bool) -> bo
     tree.visit(&mut Any { depth: 0, is_wanted, into_subqueries: false }).is_break()
 }
 
-/// The first expression for which a function has an answer, outside of subqueries.
+/// The function's answer for the first expression that has one, outside of subqueries.
 pub(super) fn find<T>(tree: &impl Visit, mut answer: impl FnMut(&Expr) -> Option<T>) -> Option<T> {
     let mut found = None;
     has(tree, |expr| {
@@ -226,7 +226,7 @@ pub(super) fn all_of(conditions: Vec<Expr>) -> Option<Expr> {
     conditions.into_iter().map(in_brackets).reduce(|left, right| binary(left, BinaryOperator::And, right))
 }
 
-/// In brackets if it would fall apart beside `AND`.
+/// In brackets if it binds more weakly than `AND`.
 fn in_brackets(expr: Expr) -> Expr {
     match expr {
         Expr::BinaryOp { op: BinaryOperator::Or | BinaryOperator::Xor, .. } => Expr::Nested(Box::new(expr)),
@@ -251,7 +251,7 @@ pub(super) fn item(expr: Expr, name: &str) -> SelectItem {
     SelectItem::ExprWithAlias { expr, alias: ident(name) }
 }
 
-/// The name that an item of a list of columns has, as it is after all have been named.
+/// The name of an item of a list of columns, after all items have been named.
 pub(super) fn item_name(item: &SelectItem) -> Option<String> {
     match item {
         SelectItem::ExprWithAlias { alias, .. } => Some(name(alias)),
@@ -282,7 +282,7 @@ pub(super) fn query(projection: Vec<SelectItem>, from: TableFactor, selection: O
     query
 }
 
-/// A table of a name, under an alias.
+/// A table with this name, under an alias.
 pub(super) fn table(of: Ident, alias: Option<&Ident>) -> TableFactor {
     let alias =
         alias.map(|name| TableAlias { explicit: true, name: name.clone(), columns: vec![], at: None });
@@ -355,7 +355,7 @@ macro_rules! constraint_of {
     }};
 }
 
-/// What connects a table with those before it.
+/// The constraint that joins a table with the previous ones.
 pub(super) fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
     constraint_of!(operator)
 }

@@ -1,4 +1,4 @@
-//! Windows that end: which ones a `SELECT` has, and what is left for SQL once the runner has made them.
+//! Windows that end: the windows of a `SELECT`, and the SQL over the rows that they release.
 
 use std::mem::discriminant;
 
@@ -21,11 +21,11 @@ use super::tree::{binary, change, column, find, has, has_subquery, is_aggregate,
 
 /// A source of a `SELECT` with its windows.
 pub(super) struct Windowed {
-    /// Which of the relations it is.
+    /// The index of the relation.
     source: usize,
     kind: Window,
     time: Time,
-    /// What separate windows there are for: the keys of sessions and stagger windows.
+    /// The keys that have separate windows, for sessions and stagger windows.
     keys: Vec<Expr>,
     by: By,
 }
@@ -165,7 +165,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The input for a source with windows, which may be there already.
+    /// The input for a source with windows, which may already exist.
     fn input_of(&mut self, relation: &Relation, windowed: &Windowed) -> Result<usize> {
         let source = relation.source.as_ref().expect("windows are made of sources");
         let input = StageInput::new(relation, windowed.time).expect("it is a source");
@@ -207,7 +207,7 @@ impl Planner<'_> {
         is_grouped: bool,
     ) -> Result<()> {
         let relation = &relations[windowed.source];
-        // Conditions on rows are checked before there are windows.
+        // Conditions on rows are checked before windows are formed.
         let mut selection = select.selection.take();
         let mut from = std::mem::take(&mut select.from);
         let is_window = |expr: &Expr| {
@@ -326,7 +326,7 @@ fn different(place: Location) -> Problem {
     problem.hint("let one pump write its windows into a stream, and another one read that")
 }
 
-/// Whether windows are the same but for their keys, which are known later.
+/// Whether windows are the same except for their keys, which are known later.
 fn is_same(one: &Window, other: &Window) -> bool {
     match (one, other) {
         (Window::Session { gap, .. }, Window::Session { gap: other, .. }) => gap == other,
@@ -335,7 +335,7 @@ fn is_same(one: &Window, other: &Window) -> bool {
     }
 }
 
-/// What a `SELECT` is grouped by, with expressions in the place of their names and numbers.
+/// The grouping keys of a `SELECT`, with expressions instead of their names and numbers.
 fn group_keys(select: &Select) -> Vec<Expr> {
     let GroupByExpr::Expressions(keys, _) = &select.group_by else { return vec![] };
     let item = |wanted: &dyn Fn(usize, &Ident) -> bool| {
@@ -386,7 +386,7 @@ fn window_names(expr: &mut Expr) {
     }
 }
 
-/// Whether the rows of many windows can be there at once.
+/// Whether the SQL can get the rows of many windows at the same time.
 fn is_aligned(select: &Select, tail: &Tail<'_>, is_grouped: bool) -> bool {
     let names = |wanted: &str| {
         group_keys(select).iter().any(|key| match key {

@@ -1,4 +1,4 @@
-//! What has become of the records of a batch on their way to Kafka.
+//! The state of the records of a batch on their way to Kafka.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use rdkafka::error::RDKafkaErrorCode;
 #[derive(Debug)]
 pub(super) struct Batch {
     reports: Mutex<Reports>,
-    /// Notified when nothing is on its way any more.
+    /// Notified when no record is unanswered any more.
     all_reported: Condvar,
 }
 
@@ -20,34 +20,34 @@ struct Reports {
     in_work: usize,
 }
 
-/// What is known of a record.
+/// The state of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// It has to be sent.
     Open,
-    /// It is sent, and Kafka has not answered.
+    /// It was sent, and Kafka has not answered.
     InWork,
     /// It has failed for this reason, and has to be sent again.
     Failed(RDKafkaErrorCode),
     /// Kafka has it.
     Done,
-    /// Kafka will never take it, and it is where such records go.
+    /// Kafka will never take it, and it is at the destination for such records.
     GivenUp,
 }
 
-/// What a producer carries with a record, and gives back with the report.
+/// The data that a producer carries with a record, and returns with the report.
 pub(super) struct Parcel {
     batch: Arc<Batch>,
     index: usize,
 }
 
 impl Parcel {
-    /// Notes what became of the record.
+    /// Notes the outcome of the record.
     pub(super) fn report(self, outcome: Result<(), RDKafkaErrorCode>) {
         self.settle(outcome.map_or_else(State::Failed, |()| State::Done));
     }
 
-    /// Notes that the record did not get on its way.
+    /// Notes that the record was not sent.
     pub(super) fn take_back(self) {
         self.settle(State::Open);
     }
@@ -69,7 +69,7 @@ impl Batch {
         Arc::new(Self { reports, all_reported: Condvar::new() })
     }
 
-    /// Notes that a record is sent. What is returned has to be reported or taken back.
+    /// Notes that a record is sent. The returned parcel must be reported or taken back.
     pub(super) fn hand_out(self: &Arc<Self>, index: usize) -> Box<Parcel> {
         let mut reports = self.reports.lock();
         reports.states[index] = State::InWork;
@@ -96,7 +96,7 @@ impl Batch {
         states.filter(|(_, state)| !matches!(state, State::Done | State::GivenUp)).collect()
     }
 
-    /// Returns why records have failed. Of several reasons, one that concerns the records themselves counts: the others follow from it.
+    /// Returns why records have failed. If there are several, it prefers one that concerns the records themselves: it causes the others.
     pub(super) fn failure(&self) -> Option<RDKafkaErrorCode> {
         let reports = self.reports.lock();
         let failed = reports.states.iter().filter_map(|state| match state {
@@ -106,7 +106,7 @@ impl Batch {
         failed.clone().find(|&code| is_permanent(code)).or_else(|| failed.clone().next())
     }
 
-    /// Returns what was reported of a record.
+    /// Returns the state of a record.
     pub(super) fn state(&self, index: usize) -> State {
         self.reports.lock().states[index]
     }

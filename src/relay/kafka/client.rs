@@ -1,4 +1,4 @@
-//! How to reach a Kafka cluster: the settings of a client, by the names that librdkafka has for them.
+//! The connection settings of a Kafka cluster, with librdkafka's names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -106,7 +106,7 @@ impl KafkaClient {
 
 const BOOTSTRAP_SERVERS: &str = "bootstrap.servers";
 
-/// The properties that order and promises rest on, by all their names.
+/// The properties that ordering and delivery guarantees depend on, by all their names.
 const RESERVED: [&str; 15] = [
     "acks",
     "auto.offset.reset",

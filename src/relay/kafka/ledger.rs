@@ -1,4 +1,4 @@
-//! Keeps how far the processor of a partition is as the offset that the group commits, with a state in its metadata.
+//! Stores the position of a partition's processor as the offset that the group commits, with a state in its metadata.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::{
     SystemClock,
 };
 
-/// What metadata begins with that has a state.
+/// The prefix of metadata that has a state.
 const STATE: &str = "streamlog:1:";
 
-/// Returns the state in the metadata of an offset. Those of others have none.
+/// Returns the state in the metadata of an offset. Metadata of other programs has none.
 pub(super) fn decode(metadata: &str) -> Vec<u8> {
     metadata.strip_prefix(STATE).and_then(|state| STANDARD.decode(state).ok()).unwrap_or_default()
 }
@@ -36,12 +36,12 @@ pub(super) struct OffsetLedger {
     pub(super) topic: String,
     pub(super) partition: i32,
     pub(super) consumer: Weak<BaseConsumer<Parts>>,
-    /// A commit that nobody waits for is this long after the last one.
+    /// The interval between commits that nobody waits for.
     pub(super) interval: Duration,
     pub(super) totals: SharedTotals,
     pub(super) spool: StreamReader,
     pub(super) done: Arc<Done>,
-    /// What is kept by now: everything below the number is done, and the next record has this offset or a larger one.
+    /// What is stored by now: all records below the number are done, and the next record has this offset or a larger one.
     pub(super) kept: (SequenceNumber, i64),
     pub(super) kept_at: Duration,
 }

@@ -1,21 +1,21 @@
-//! What a message of Kafka is as a record of a stream.
+//! Converts a message of Kafka to a record of a stream.
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 
 use crate::Timestamp;
 
-/// The header that says which of `key` and `value` the original did not have at all.
+/// The header that lists which of `key` and `value` the original lacks.
 const NULL: &str = "kafka-null";
 
 /// A message whose parts are those of a record.
 #[derive(Debug)]
 pub(super) struct Converted {
     pub(super) offset: i64,
-    /// As long as the message has it: a stream takes shorter keys only.
+    /// The whole key of the message, which may be too long for a stream.
     pub(super) key: Vec<u8>,
     pub(super) data: Vec<u8>,
     pub(super) headers: Vec<(String, Vec<u8>)>,
-    /// The time that the message has: when it was made, or when the broker got it, as the topic is set.
+    /// The time of the message: when it was created, or when the broker got it, depending on the topic's setting.
     pub(super) time: Option<Timestamp>,
 }
 
@@ -33,7 +33,7 @@ impl Converted {
         };
         headers.extend(nulls.map(|nulls| (NULL.to_owned(), nulls.as_bytes().to_vec())));
         let key = match message.key() {
-            // A record has a key in a stream. All of a partition have this one, so that they stay in order.
+            // Records in a stream need a key. All such records of a partition get this one, so that they stay in order.
             None | Some([]) => format!("{}-{}", message.topic(), message.partition()).into_bytes(),
             Some(key) => key.to_vec(),
         };

@@ -1,7 +1,7 @@
-//! A topic of Kafka as what a mirror shows.
+//! A topic of Kafka as the origin of a mirror.
 //!
-//! Where a partition is read on comes from the mirror, never from Kafka: that is what makes it exact. The offsets that are committed to Kafka are for
-//! Kafka's tools, which show the lag of a consumer group from them.
+//! The position in a partition comes from the mirror, never from Kafka: this makes it exactly-once. The offsets that are committed to Kafka only let
+//! Kafka's tools show the lag of the consumer group.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ use crate::relay::mirror::origin::{
 };
 use crate::{SECOND, StreamReader};
 
-/// A request that has taken so long has failed.
+/// A request that takes longer has failed.
 const WAIT: Duration = Duration::from_secs(5);
-/// So long a read waits for the first record.
+/// How long a read waits for the first record.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// A read returns about so many bytes at most.
+/// A read returns at most about this many bytes.
 const READ_BYTES: usize = 10 << 20;
-/// What the client reads ahead of each partition.
+/// How much the client reads ahead of each partition.
 const AHEAD_KIBIBYTES: &str = "16384";
-/// How far a partition is goes to Kafka this often.
+/// How often the position of a partition is committed to Kafka.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A topic that is mirrored.
@@ -45,13 +45,13 @@ impl fmt::Debug for KafkaOrigin {
     }
 }
 
-/// What the readers of a topic share.
+/// The state that the readers of a topic share.
 struct Topic {
     client: KafkaClient,
     name: String,
     /// The consumer group that offsets are committed as.
     group: String,
-    /// That has the clock.
+    /// The stream, for its clock.
     stream: StreamReader,
     consumer: Mutex<Option<Arc<TopicConsumer>>>,
     /// The mirror is closed.
@@ -60,7 +60,7 @@ struct Topic {
 
 type TopicConsumer = BaseConsumer<Heard>;
 
-/// What a consumer has said.
+/// What a consumer has reported.
 #[derive(Default)]
 struct Heard {
     last_error: Mutex<Option<String>>,
@@ -94,7 +94,7 @@ impl KafkaOrigin {
 }
 
 impl Topic {
-    /// Returns the consumer of all partitions, for a request. It is assigned those that have a reader.
+    /// Returns the consumer of all partitions, for a request. It is assigned the partitions that have a reader.
     fn consumer(&self) -> Result<Arc<TopicConsumer>, Failure> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Err(Failure::new(Remedy::Retry, "the mirror is closed"));
@@ -157,7 +157,7 @@ impl Origin for KafkaOrigin {
     }
 
     fn interrupt(&self) {
-        // What runs ends by itself soon.
+        // Running requests soon end by themselves.
         self.topic.is_closed.store(true, Ordering::Relaxed);
     }
 }
@@ -167,7 +167,7 @@ struct KafkaReader {
     topic: Arc<Topic>,
     partition: i32,
     from: StartAt,
-    /// There is none before the first read, and after the place that was read was no longer there.
+    /// `None` before the first read, and after the position was no longer in the partition.
     queue: Option<PartitionQueue<Heard>>,
     /// The offset of the record to be read next.
     next: i64,
@@ -176,13 +176,13 @@ struct KafkaReader {
     requests: u64,
     /// The offset behind the records that are in the stream.
     put: Option<i64>,
-    /// The offset that Kafka was told last, and when.
+    /// The offset that was last committed to Kafka, and when.
     committed: (i64, Instant),
 }
 
 impl OriginReader for KafkaReader {
     fn wait(&self) -> Duration {
-        // The client has tried again itself all the time.
+        // The client has retried itself all the time.
         if self.has_failed { SECOND } else { Duration::ZERO }
     }
 
@@ -209,7 +209,7 @@ impl KafkaReader {
             self.put = Some(self.next);
             self.commit(&consumer, COMMIT_INTERVAL);
         }
-        // What the client has to say beside records.
+        // Errors that the client reports beside records.
         if let Some(Err(error)) = consumer.poll(Duration::ZERO) {
             *consumer.context().last_error.lock() = Some(text(&error));
         }
@@ -218,7 +218,7 @@ impl KafkaReader {
         match end {
             Some(End::Tip) => self.is_at_tip = true,
             Some(End::Gone) => {
-                // The place is looked for again by the next read.
+                // The next read looks for the position again.
                 self.end(&consumer);
             }
             Some(End::Failed(failure)) if records.is_empty() => return Err(failure),
@@ -236,14 +236,14 @@ impl KafkaReader {
         Ok(OriginBatch { records, behind_latest, is_at_tip: self.is_at_tip, is_end: false, has_gap })
     }
 
-    /// Finds the offset to begin with, and has it fetched. Returns whether records before it were dropped before they were read.
+    /// Finds the offset to begin with, and starts fetching there. Returns whether records before it were dropped before they were read.
     fn begin(&mut self, consumer: &Arc<TopicConsumer>) -> Result<bool, Failure> {
         let (topic, partition) = (&*self.topic.name, self.partition);
         let failed = |error: KafkaError| failure("look for the place to read on", &error);
         let (low, high) = consumer.fetch_watermarks(topic, partition, WAIT).map_err(failed)?;
         let (next, has_gap) = match &self.from {
             StartAt::Beginning => (low, false),
-            // Whether this is the first read of all is not known here, and none may be lost that came since.
+            // This may not be the very first read, and records that came since then must not be lost.
             StartAt::Latest(time) | StartAt::AtTimestamp(time) => {
                 let first = offset_at(consumer, topic, partition, *time, WAIT);
                 (first.map_err(failed)?.unwrap_or(high), false)
@@ -270,7 +270,7 @@ impl KafkaReader {
         let mut assigned = TopicPartitionList::new();
         assigned.add_partition_offset(topic, partition, Offset::Offset(next)).map_err(failed)?;
         consumer.incremental_assign(&assigned).map_err(failed)?;
-        // Should the reader have to begin again, it begins there.
+        // If the reader has to begin again, it begins there.
         self.from = match next {
             0 => StartAt::Beginning,
             next => StartAt::After(Place::from(next as u64 - 1)),
@@ -279,7 +279,7 @@ impl KafkaReader {
         Ok(has_gap)
     }
 
-    /// Takes what was fetched.
+    /// Takes the fetched records.
     fn drain(&mut self, records_max: usize) -> (Vec<Incoming>, Option<End>) {
         let Some(queue) = &self.queue else { return (vec![], None) };
         let (mut records, mut bytes) = (vec![], 0);
@@ -288,7 +288,7 @@ impl KafkaReader {
             match queue.poll(wait) {
                 Some(Ok(message)) => {
                     self.is_at_tip = false;
-                    // Those before were read before an error made the client begin again.
+                    // Earlier records were read before an error made the client begin again.
                     if message.offset() >= self.next {
                         self.next = message.offset() + 1;
                         bytes += message.key_len() + message.payload_len();
@@ -311,7 +311,7 @@ impl KafkaReader {
         (records, None)
     }
 
-    /// Tells Kafka how far the partition is, unless it knows, or was told shortly before.
+    /// Commits the position of the partition to Kafka, unless it is unchanged or was committed recently.
     fn commit(&mut self, consumer: &TopicConsumer, interval: Duration) {
         let Some(put) = self.put.filter(|&put| put > self.committed.0) else { return };
         if self.committed.1.elapsed() < interval {
@@ -324,7 +324,7 @@ impl KafkaReader {
         self.committed = (put, Instant::now());
     }
 
-    /// Has nothing more fetched. The next read begins behind the last record that was returned.
+    /// Stops fetching. The next read begins behind the last record that was returned.
     fn end(&mut self, consumer: &TopicConsumer) {
         if self.queue.take().is_none() {
             return;
@@ -354,7 +354,7 @@ impl Drop for KafkaReader {
 enum End {
     /// There are no more at present.
     Tip,
-    /// The place to read on is not in the partition any more.
+    /// The position is no longer in the partition.
     Gone,
     Failed(Failure),
 }

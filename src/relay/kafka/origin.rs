@@ -1,4 +1,4 @@
-//! The header by which copies of a record are recognised: where in its stream it was.
+//! The header that identifies copies of a record by its place in its stream.
 
 use std::fmt::Write;
 

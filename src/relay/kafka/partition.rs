@@ -21,14 +21,14 @@ pub enum Partitioning {
     HashKey,
 }
 
-/// Returns the partition of a key, out of so many.
+/// Returns the partition of a key, out of this many.
 pub(super) fn partition_by_hash_key(key_hash: KeyHash, key: &[u8], partitions: u32) -> u32 {
     let hash_key = key_hash.hash(key).get();
-    // The upper 64 bits say it, as no topic has 2^32 partitions or more.
+    // The upper 64 bits suffice, as no topic has 2^32 partitions or more.
     ((hash_key >> 64).wrapping_mul(partitions.into()) >> 64) as u32
 }
 
-/// Returns the partition that Kafka's client for Java chooses for a key, out of so many.
+/// Returns the partition that Kafka's client for Java chooses for a key, out of this many.
 pub(super) fn partition_by_murmur2(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions.max(1)
 }

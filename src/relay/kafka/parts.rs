@@ -1,7 +1,7 @@
 //! The partitions of a topic that this worker has, each with a spool and its processor.
 //!
-//! Kafka's consumer group says which partitions these are. Before one is given away, its processor ends and commits. What a worker commits that the group
-//! no longer knows is refused.
+//! Kafka's consumer group assigns the partitions. Before one is revoked, its processor ends and commits. Kafka refuses commits of a worker that the
+//! group no longer knows.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -37,7 +37,7 @@ pub(super) struct Settings {
     pub(super) totals: SharedTotals,
     /// The consumer, which has this as its context.
     pub(super) consumer: OnceLock<Weak<BaseConsumer<Parts>>>,
-    /// The partitions that the group has given to this worker could not be begun.
+    /// The partitions that the group has assigned to this worker could not be begun.
     pub(super) must_rejoin: AtomicBool,
 }
 
@@ -52,16 +52,16 @@ pub(super) struct Parts {
 struct Part {
     spool: SpoolStream,
     processor: Processor,
-    /// What has come and is not in the spool.
+    /// Records that have arrived and are not in the spool yet.
     pending: VecDeque<Converted>,
     is_paused: bool,
     /// There are no more records at present.
     is_at_tip: bool,
 }
 
-/// A request that has taken so long has failed.
+/// A request that takes longer has failed.
 const WAIT: Duration = Duration::from_secs(10);
-/// A record may be there this long after a time that it has.
+/// A record may become visible this long after its timestamp.
 const PROPAGATION: Duration = Duration::from_secs(1);
 /// The metadata of an offset has 4,096 bytes as text, with names and numbers.
 const STATES_BYTES_MAX: usize = 1_500;
@@ -100,8 +100,8 @@ impl Parts {
         Self { settings, open: Mutex::default() }
     }
 
-    /// Begins with partitions where the group has committed that they are. Where it has committed nothing, it commits where they begin, so that a worker
-    /// that ends before anything is done loses nothing that comes until the next one.
+    /// Begins partitions at the positions that the group has committed. If it has committed none, this commits the beginning, so that no record is
+    /// lost that arrives between a worker that ends before anything is done and the next worker.
     fn begin(&self, consumer: &BaseConsumer<Self>, given: &TopicPartitionList) -> Result<(), String> {
         let failed = |error: KafkaError| text(&error);
         let topic = &self.settings.topic;
@@ -126,7 +126,7 @@ impl Parts {
         }
         if new.count() > 0 {
             match consumer.commit(&new, CommitMode::Sync) {
-                // The group gives out its partitions anew, and this is called again.
+                // The group is rebalancing, and this is called again.
                 Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress)) => {}
                 outcome => outcome.map_err(failed)?,
             }
@@ -134,7 +134,7 @@ impl Parts {
         consumer.assign(&assigned).map_err(failed)
     }
 
-    /// Returns where a processor begins that is new.
+    /// Returns where a new processor begins.
     fn first(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -177,7 +177,7 @@ impl Parts {
         Ok(Part { spool, processor, pending: VecDeque::new(), is_paused: false, is_at_tip: false })
     }
 
-    /// Notes what the consumer has got.
+    /// Notes what the consumer has received.
     pub(super) fn note(&self, polled: KafkaResult<BorrowedMessage<'_>>) {
         match polled {
             Ok(message) => {
@@ -195,7 +195,7 @@ impl Parts {
         }
     }
 
-    /// Puts what has come into the spools, and has no more come for those that are full.
+    /// Puts the records that have arrived into the spools, and pauses partitions whose spool is full.
     pub(super) fn step(&self, consumer: &BaseConsumer<Self>) {
         for (&partition, part) in &mut *self.open.lock() {
             if let Err(error) = part.put() {
@@ -218,7 +218,7 @@ impl Parts {
     /// Ends the processors of all partitions. They commit what is done.
     pub(super) fn close_all(&self) {
         let parts = std::mem::take(&mut *self.open.lock());
-        // All of them stop before one is waited for.
+        // Stop all before waiting for any.
         parts.values().for_each(|part| part.processor.stop());
         for Part { spool, processor, .. } in parts.into_values() {
             let stats = processor.stats();
@@ -250,7 +250,7 @@ impl Part {
             let now = SystemClock.now();
             let arrived = first.time.map_or(now, |time| time.min(now));
             match self.spool.put(&[Arrived { record: whole, arrived }]) {
-                // It has headers that a stream does not take.
+                // A stream does not take the record's headers.
                 (0, Err(Error::InvalidRecord { .. })) => self.spool.put(&[Arrived { record, arrived }]).1?,
                 (_, put) => put?,
             }

@@ -1,4 +1,4 @@
-//! A producer that keeps order: what it could not send is never overtaken by what comes behind it.
+//! A producer that keeps order: later records never overtake one that it could not send.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use crate::{KeyHash, Record};
 pub(super) struct Target {
     pub(super) topic: Arc<str>,
     pub(super) partitioning: Partitioning,
-    /// That of the stream.
+    /// The hash function of the stream.
     pub(super) key_hash: KeyHash,
 }
 
-/// Why a record did not get on its way.
+/// Why a record was not sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotSent {
-    /// There is no room for it before it is known what became of others.
+    /// There is no room for it until others are answered.
     Full,
     /// Kafka never takes it.
     Refused(String),
@@ -39,7 +39,7 @@ pub(super) enum NotSent {
     Failed(String),
 }
 
-/// A producer, with what it has said since it was made.
+/// A producer, with what it has reported since it was created.
 pub(super) struct Producer {
     producer: ThreadedProducer<Noted>,
     target: Target,
@@ -52,7 +52,7 @@ impl fmt::Debug for Producer {
     }
 }
 
-/// What a producer has said.
+/// What a producer has reported.
 #[derive(Default)]
 pub(super) struct Noted {
     last_error: Mutex<Option<String>>,
@@ -86,7 +86,7 @@ impl Producer {
     /// Makes a producer. It connects in the background.
     pub(super) fn new(mut config: ClientConfig, target: Target) -> Result<Self, String> {
         config.set("enable.idempotence", "true");
-        // So many records are asked of a topic as it has now.
+        // How often the topic's metadata, such as its number of partitions, is refreshed.
         config.set("topic.metadata.refresh.interval.ms", "60000");
         let producer = config.create_with_context(Noted::default()).map_err(|error| text(&error))?;
         Ok(Self { producer, target, partitions: Mutex::default() })
@@ -107,12 +107,12 @@ impl Producer {
             || self.producer.client().fatal_error().is_some()
     }
 
-    /// Gives up all that is not answered, so that it is reported.
+    /// Gives up all unanswered records, so that they are reported.
     pub(super) fn give_up(&self) {
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 
-    /// Sends a record to one of so many partitions, or says why not. With `origin` as the value of a header.
+    /// Sends a record to one of this many partitions, with `origin` as the value of a header, or returns why not.
     pub(super) fn send(
         &self,
         partitions: u32,
@@ -176,7 +176,7 @@ impl Producer {
                 *known = Some((partitions, Instant::now()));
                 Ok(partitions)
             }
-            // It is asked again in a while. What was known is not wrong because a broker does not answer.
+            // It is asked again later. The known number stays valid if a broker does not answer.
             (Err(_), Some((partitions, _))) => {
                 *known = Some((partitions, Instant::now()));
                 Ok(partitions)

@@ -1,9 +1,9 @@
-//! At least once into Kafka: sends a batch, waits until Kafka has all of it, and sends again what it has not.
+//! At least once into Kafka: sends a batch, waits until Kafka has all of it, and resends what is missing.
 //!
-//! **Order:** of what a producer is given for a partition, Kafka has a beginning without gaps: idempotence keeps the requests in order, and a record
-//! that fails ends the producer (`enable.gapless.guarantee`), so that none behind it gets through. A new producer then begins with the first record
-//! that Kafka has not, once all reports of the old one are there. So records of a key come in order; some may come again after others of their key, as
-//! copies.
+//! **Order:** of the records that a producer gets for a partition, Kafka has a prefix without gaps: idempotence keeps the requests in order, and a
+//! record that fails ends the producer (`enable.gapless.guarantee`), so that no later one gets through. Once all reports of the old producer are
+//! there, a new one begins with the first record that Kafka lacks. So the records of a key arrive in order; copies of some may arrive after later
+//! records of their key.
 
 use std::sync::Arc;
 use std::thread;
@@ -21,11 +21,11 @@ use crate::{Invocation, Record, Response};
 
 /// How often a wait looks whether the relay closes, or the producer has ended.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// A relay that sends and gets no answer for so long counts as failing. Kafka's client goes on trying.
+/// A relay that gets no answer for this long counts as failing. Kafka's client keeps trying.
 pub(super) const ANSWER_OVERDUE: Duration = Duration::from_secs(5);
-/// So long a relay that closes waits for answers that are under way.
+/// How long a closing relay waits for outstanding answers.
 const CLOSE_WAIT: Duration = Duration::from_secs(3);
-/// So long after a producer has failed, the answers that are under way are waited for.
+/// How long to wait for outstanding answers after a producer has failed.
 const BROKEN_WAIT: Duration = Duration::from_secs(10);
 
 /// Sends what a relay reads.
@@ -33,13 +33,13 @@ pub(super) struct Put {
     client: KafkaClient,
     target: Target,
     origin: Origin,
-    /// That of all lanes. It is replaced when it fails.
+    /// The producer of all lanes. It is replaced when it fails.
     shared: Mutex<Option<Arc<Producer>>>,
-    /// One that sends a single record at a time, of batches that Kafka has refused.
+    /// A producer that sends single records, of batches that Kafka has refused.
     careful: Mutex<Option<Arc<Producer>>>,
 }
 
-/// A batch, and what it takes to send it.
+/// A batch, and what is needed to send it.
 struct Work<'a> {
     invocation: &'a Invocation,
     link: &'a Link,
@@ -76,10 +76,10 @@ impl Put {
         }
     }
 
-    /// Sends what is left of a batch, and waits for the answers. On an error, or when the relay closes, something is left.
+    /// Sends the rest of a batch, and waits for the answers. After an error, or when the relay closes, part of it is still left.
     fn send(&self, work: &Work<'_>, left: &[(usize, State)]) -> Result<(), String> {
         let is_refused = |state: State| matches!(state, State::Failed(code) if is_permanent(code));
-        // Kafka refuses a whole request for one record of it.
+        // Kafka refuses a whole request because of a single record.
         if let Some(last) = left.iter().rposition(|&(_, state)| is_refused(state)) {
             return left[..=last].iter().try_for_each(|&(index, _)| self.send_alone(work, index));
         }
@@ -101,14 +101,14 @@ impl Put {
         let failed = work.batch.failure();
         match (unsent, failed) {
             (Err(reason), _) => Err(reason),
-            // Those that Kafka refused are sent one by one, at once.
+            // Refused records are sent one by one, immediately.
             (Ok(()), Some(code)) if is_permanent(code) => Ok(()),
             (Ok(()), Some(code)) => Err(producer.last_error().unwrap_or_else(|| code.to_string())),
             (Ok(()), None) => Ok(()),
         }
     }
 
-    /// Gets a record on its way, or gives it up.
+    /// Sends a record, or gives it up.
     fn send_one(
         work: &Work<'_>,
         producer: &Producer,
@@ -121,7 +121,7 @@ impl Put {
             match producer.send(partitions, &work.batch, index, record, origin.of(record.sequence())) {
                 Ok(()) => return Ok(()),
                 Err(NotSent::Full) if work.link.is_closing() => return Ok(()),
-                // Other lanes may have filled it. There is nothing to wait on.
+                // Other lanes may have filled it, so there is no event to wait for.
                 Err(NotSent::Full) => thread::sleep(FULL_WAIT),
                 Err(NotSent::Refused(reason)) => return work.give_up(index, &reason),
                 Err(NotSent::Failed(reason)) => return Err(reason),
@@ -178,7 +178,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Waits until it is known what became of all that was sent.
+    /// Waits until the outcome of everything that was sent is known.
     fn wait_for_reports(&self, producer: &Producer) {
         // Kafka's client goes by the clock of the system.
         let (mut overdue_at, mut give_up_at) = (Instant::now() + ANSWER_OVERDUE, None);
@@ -206,7 +206,7 @@ impl Work<'_> {
         counts.retries += left.iter().filter(|(_, state)| matches!(state, State::Failed(_))).count() as u64;
     }
 
-    /// Counts what Kafka has answered to those that were sent.
+    /// Counts Kafka's answers to the records that were sent.
     fn note_answers(&self, sent: &[(usize, State)]) {
         let done = sent.iter().filter(|(index, _)| self.batch.state(*index) == State::Done);
         let (mut records, mut bytes) = (0, 0);

@@ -1,12 +1,12 @@
-//! A transactional producer of one shard, and how far that shard is in Kafka.
+//! A transactional producer of one shard, and the shard's position in Kafka.
 //!
-//! **The position** of a shard is the sequence number of its first record that is not in Kafka. It is kept in Kafka as the offset of a consumer group,
-//! which is sent in the same transaction as the records: so Kafka has both or neither. The group has the name of the transactional id, and its offset
-//! is that of partition 0 of the topic, because that one always exists. A group of offsets only needs no topic of its own, no right to create one, and no
-//! reading on start.
+//! **The position** of a shard is the sequence number of its first record that is not in Kafka. It is kept in Kafka as the offset of a consumer
+//! group, which is sent in the same transaction as the records: so Kafka has both or neither. The group has the name of the transactional id, and
+//! uses the offset of partition 0 of the topic, because that partition always exists. A group that only stores offsets needs no topic of its own, no
+//! permission to create one, and no reading on start.
 //!
-//! **On start and after any failure**, a new producer with the same transactional id makes Kafka finish or abort what the old one has begun, and refuse what
-//! it may still send. Only then the position is read.
+//! **On start and after any failure**, a new producer with the same transactional id makes Kafka finish or abort the old one's transaction, and
+//! refuse whatever the old one still sends. Only then is the position read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use super::put::{ANSWER_OVERDUE, FULL_WAIT, LOOK_AGAIN};
 use crate::relay::link::Link;
 use crate::{Record, SequenceNumber};
 
-/// A request of a transaction that has taken so long has failed.
+/// A request of a transaction that takes longer has failed.
 const WAIT: Duration = Duration::from_secs(10);
 
 /// Whose position it is.
@@ -32,7 +32,7 @@ const WAIT: Duration = Duration::from_secs(10);
 pub(super) struct Owner {
     /// The transactional id and the name of the consumer group.
     pub(super) id: String,
-    /// What tells the stream from any other.
+    /// Identifies the stream.
     pub(super) stream: String,
     /// The sequence number that the shard gives to the next record.
     pub(super) end: SequenceNumber,
@@ -66,7 +66,7 @@ impl From<KafkaError> for Failure {
 }
 
 impl Session {
-    /// Takes over a transactional id, and reads how far its shard is.
+    /// Takes over a transactional id, and reads the position of its shard.
     pub(super) fn begin(client: &KafkaClient, target: &Target, owner: Owner) -> Result<Self, String> {
         let mut config = client.config();
         config.set("transactional.id", &owner.id);
@@ -106,7 +106,7 @@ impl Session {
                 match self.producer.send(partitions, &batch, index, record, origin.of(record.sequence())) {
                     Ok(()) => break,
                     Err(NotSent::Full) if link.is_closing() => return Err(Failure::Closing),
-                    // There is room when some of the transaction's records are reported.
+                    // There is room once some of the transaction's records are reported.
                     Err(NotSent::Full) => std::thread::sleep(FULL_WAIT),
                     Err(NotSent::Refused(reason)) => {
                         give_up(index, &reason).map_err(Failure::Failed)?;
@@ -155,7 +155,7 @@ impl Session {
     }
 }
 
-/// Reads a position. A shard that Kafka has none of begins with its first record.
+/// Reads a position. A shard without a position in Kafka begins with its first record.
 fn position_of(found: &TopicPartitionList, owner: &Owner) -> Result<SequenceNumber, String> {
     let elements = found.elements();
     let Some(element) = elements.first() else { return Ok(SequenceNumber::from(0)) };

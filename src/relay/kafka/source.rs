@@ -158,9 +158,9 @@ struct Shared {
     bell: Bell,
 }
 
-/// So long to wait for a record, when there are none. Then spools are looked at again.
+/// How long to wait for a record before spools are checked again.
 const POLL: Duration = Duration::from_millis(20);
-/// So many records are taken before spools are looked at again.
+/// How many records are taken before spools are checked again.
 const RECORDS_AT_ONCE: usize = 1_000;
 
 /// Reads until the processor is closed.
@@ -183,13 +183,13 @@ fn work(shared: &Shared, consumer: &BaseConsumer<Parts>) {
             wait = Duration::ZERO;
         }
     }
-    // What is done is committed before the group hears that this worker leaves.
+    // What is done is committed before this worker leaves the group.
     parts.close_all();
     consumer.unsubscribe();
     shared.is_over.store(true, Ordering::Release);
 }
 
-/// A processor of a topic of Kafka, which runs.
+/// A running processor of a topic of Kafka.
 struct KafkaProcessor {
     topic: String,
     shared: Arc<Shared>,
@@ -221,7 +221,7 @@ impl Running for KafkaProcessor {
         }
         self.shared.is_closing.store(true, Ordering::Release);
         self.shared.bell.ring();
-        // A function that closes its own processor runs on a thread that this would wait for.
+        // If a function closes its own processor, this would wait for its own thread.
         if !is_in_callback() {
             let _ = thread.join();
         }

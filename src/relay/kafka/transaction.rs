@@ -1,4 +1,4 @@
-//! Exactly once into Kafka: each batch is a transaction, which has the shard's position in it.
+//! Exactly once into Kafka: each batch is a transaction that includes the shard's position.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(super) struct Transactions {
     client: KafkaClient,
     target: Target,
     origin: Origin,
-    /// That of a shard ends with the shard.
+    /// The id of a shard ends with the shard's id.
     id: String,
     /// The name of the relay's group.
     group: String,
@@ -27,7 +27,7 @@ pub(super) struct Transactions {
 /// What is known of a shard.
 struct Shard {
     session: Option<Session>,
-    /// So many records are in a transaction at most. It shrinks to find what Kafka refuses.
+    /// The most records in a transaction. It shrinks to find the records that Kafka refuses.
     records_max: usize,
 }
 
@@ -109,7 +109,7 @@ impl Transactions {
                 Ok(records.len())
             }
             Err(Failure::Refused(reason)) => {
-                // Kafka refuses a whole request for one record of it: halves are tried until that one stands alone.
+                // Kafka refuses a whole request because of a single record: the batch is halved until that record stands alone.
                 match *wanted {
                     [ref alone] => refuse(alone.sequence(), &reason).map_err(Failure::Failed)?,
                     _ => shard.records_max = (records.len() / 2).max(1),
@@ -133,7 +133,7 @@ impl Transactions {
         self.end_finished(stream);
         let end = match stream.iterator(shard, Position::Latest) {
             Ok(iterator) => iterator.next_sequence(),
-            // It has expired, and what was read of it before is still to be sent.
+            // It has expired, but records that were read from it must still be sent.
             Err(Error::ShardNotFound(_)) => SequenceNumber::from(u64::MAX),
             Err(error) => return Err(error.to_string()),
         };
@@ -150,7 +150,7 @@ impl Transactions {
         let Ok(group) = stream.group(&self.group).describe() else { return };
         let newest = group.shards.iter().map(|shard| shard.shard).max();
         let is_open = |id: ShardId| {
-            // One that is newer than all that the group knows is about to begin.
+            // A shard that is newer than all shards of the group is about to begin.
             newest.is_none_or(|newest| id > newest) || group.shards.iter().any(|shard| shard.shard == id)
         };
         self.shards.lock().retain(|&id, _| is_open(id));

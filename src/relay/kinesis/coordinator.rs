@@ -1,4 +1,4 @@
-//! The thread of a processor of Kinesis that keeps its leases, creates those that are missing, and runs the shards that it has.
+//! The thread of a Kinesis processor that renews its leases, creates missing ones, and runs its shards.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn elapsed() -> Duration {
     SystemClock.elapsed()
 }
 
-/// What the coordinator shares with the handle of its processor.
+/// The state that the coordinator shares with the handle of its processor.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) is_closing: AtomicBool,
@@ -55,11 +55,11 @@ pub(super) struct Coordinator {
     due: [Duration; 3],
     rows: Vec<Lease>,
     threads: BTreeMap<String, (Arc<Grip>, JoinHandle<RunEnd>)>,
-    /// Shards that have ended, with their children, whose leases say so not yet.
+    /// Shards that have ended, with their children, but whose leases do not say so yet.
     ended: BTreeMap<String, (Arc<Grip>, Children)>,
 }
 
-/// After an error, everything is tried again this much later.
+/// How long after an error everything is retried.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
 impl Coordinator {
@@ -84,7 +84,7 @@ impl Coordinator {
             }
         }
         self.shared.runs.lock().values().for_each(|run| run.stop());
-        // Their calls may take a while. The leases are kept meanwhile.
+        // Their calls may take a while. Meanwhile, the leases are renewed.
         while self.threads.values().any(|(_, thread)| !thread.is_finished()) {
             let _ = self.keep_leases();
             self.shared.bell.wait(Duration::from_millis(20));
@@ -120,7 +120,7 @@ impl Coordinator {
         if self.due[1] <= elapsed() {
             let (rows, taken) = self.book.take(&self.table, &elapsed).map_err(text)?;
             self.rows = rows;
-            // A lease that is taken again is another one.
+            // A lease that is taken again is a new one.
             for key in taken {
                 self.stop(&key);
             }
@@ -132,7 +132,7 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Renews the leases when that is due, and stops the runs of those that are lost.
+    /// Renews due leases, and stops the runs of lost ones.
     fn keep_leases(&mut self) -> Result<(), Failure> {
         let mut outcome = Ok(());
         if self.due[0] <= elapsed() {
@@ -168,7 +168,7 @@ impl Coordinator {
                 shared.bell.ring();
                 end
             };
-            // Without a thread, it is tried again in the next round.
+            // If no thread can be started, the next round tries again.
             match thread::Builder::new().name("streamlog-source".into()).spawn(body) {
                 Ok(thread) => {
                     self.shared.runs.lock().insert(grip.key.clone(), shown);
@@ -188,7 +188,7 @@ impl Coordinator {
             let Some((grip, thread)) = self.threads.remove(&key) else { continue };
             match thread.join() {
                 Ok(RunEnd::ShardEnd(children)) => drop(self.ended.insert(key, (grip, children))),
-                // What it had done may be committed since the table was read, so it is read again before the shard is run again.
+                // The run may have committed after the table was read, so the table is read again before the shard runs again.
                 Ok(RunEnd::Left) => {
                     self.rows.retain(|lease| lease.key != key);
                     self.due[1] = elapsed();
@@ -198,7 +198,7 @@ impl Coordinator {
         }
     }
 
-    /// Has the leases of shards that have ended say so, once those of their children are there.
+    /// Marks the leases of ended shards as ended, once the leases of their children exist.
     fn end_shards(&mut self) -> Result<(), Failure> {
         for (key, (grip, children)) in self.ended.clone() {
             let rows = self.table.scan()?;
@@ -209,7 +209,7 @@ impl Coordinator {
             }
             let ids: Vec<String> = children.into_iter().map(|(id, _)| id).collect();
             self.table.set_children(&key, &ids)?;
-            // If it is lost, whoever has it ends the shard, too.
+            // If the lease is lost, its new owner ends the shard, too.
             let _ = grip.checkpoint(&self.table, &elapsed, &Checkpoint::ShardEnd, b"")?;
             self.ended.remove(&key);
             // The children may begin.
@@ -218,7 +218,7 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Creates leases that are missing, and deletes those of this worker's that are no longer needed.
+    /// Creates missing leases, and deletes this worker's leases that are no longer needed.
     fn sync(&mut self) -> Result<(), String> {
         let text = |failure: Failure| failure.to_string();
         // First the leases, so that the list of shards is newer.

@@ -7,7 +7,7 @@ use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 pub(in crate::relay) use crate::relay::failure::{Failure, Remedy};
 
 impl Failure {
-    /// Returns what became of a request. `None` stands for one that panicked.
+    /// Returns the outcome of a request. `None` stands for one that panicked.
     pub(in crate::relay) fn check<T, E>(
         operation: &str,
         answer: Option<Result<T, SdkError<E>>>,

@@ -1,4 +1,4 @@
-//! Feeds the spool of one shard with the shard's records: aggregates are taken apart as the KCL does, and each record says where it comes from.
+//! Feeds the spool of one shard with the shard's records: aggregates are split as in the KCL, and each record says where it comes from.
 
 use super::lease::Checkpoint;
 use super::read::{RemoteBatch, RemoteRecord};
@@ -6,7 +6,7 @@ use crate::aggregate::Aggregate;
 use crate::relay::source::spool::{Arrived, SpoolStream};
 use crate::{HashKey, HashKeyRange, KeyHash, Origin, PutRecord, Result, Timestamp};
 
-/// What was read and is not in the spool yet.
+/// Records that were read and are not in the spool yet.
 #[derive(Debug)]
 pub(super) struct Feed {
     range: Option<HashKeyRange>,
@@ -29,7 +29,7 @@ struct UserRecord {
 }
 
 impl Feed {
-    /// Returns a feed of a shard of which is done what a checkpoint says.
+    /// Returns a feed of a shard that continues after a checkpoint.
     pub(super) fn new(hash_range: Option<&(String, String)>, checkpoint: &Checkpoint) -> Self {
         let key = |text: &str| text.parse::<u128>().ok().map(HashKey::new);
         let range =
@@ -45,7 +45,7 @@ impl Feed {
         self.passed == self.pending.len()
     }
 
-    /// Adds what was read.
+    /// Adds records that were read.
     pub(super) fn add(&mut self, batch: RemoteBatch) {
         self.pending.drain(..self.passed);
         self.passed = 0;
@@ -78,7 +78,7 @@ impl Feed {
         }
     }
 
-    /// Puts what there is into a spool, as far as it has room. After an error, the same call goes on behind what was put.
+    /// Puts the records into a spool, as far as it has room. After an error, the same call continues behind the last record that was put.
     pub(super) fn put(&mut self, spool: &mut SpoolStream) -> Result<()> {
         while !self.is_empty() && spool.has_room() {
             let some = &self.pending[self.passed..self.pending.len().min(self.passed + RECORDS_AT_ONCE)];
@@ -97,7 +97,7 @@ impl Feed {
     }
 }
 
-/// So many records are put before the spool's room is looked at again.
+/// How many records are put before the spool's room is checked again.
 const RECORDS_AT_ONCE: usize = 100;
 
 #[cfg(test)]

@@ -8,13 +8,13 @@ pub(super) enum Checkpoint {
     AtTimestamp,
     TrimHorizon,
     Latest,
-    /// Done are all records below this number, and of the record with this number the user records up to this index.
+    /// All records below this number are done, and in the record with this number, the user records up to this index.
     Number(String, u64),
     ShardEnd,
 }
 
 impl Checkpoint {
-    /// Returns what the two attributes of a checkpoint say, or `None` if that is nothing.
+    /// Parses the two attributes of a checkpoint. Returns `None` if they are invalid.
     pub(super) fn parse(text: &str, sub: u64) -> Option<Self> {
         Some(match text {
             "AT_TIMESTAMP" => Self::AtTimestamp,
@@ -59,7 +59,7 @@ pub(super) fn compare_numbers(one: &str, other: &str) -> Ordering {
 pub(super) struct Lease {
     pub(super) key: String,
     pub(super) owner: Option<String>,
-    /// It changes with each write of the owner's.
+    /// Each write by the owner changes it.
     pub(super) counter: u64,
     pub(super) checkpoint: Checkpoint,
     pub(super) owner_switches: u64,
@@ -68,7 +68,7 @@ pub(super) struct Lease {
     pub(super) children: Vec<String>,
     /// The least and the greatest hash key, as decimal text.
     pub(super) hash_range: Option<(String, String)>,
-    /// What one of our workers has kept with this checkpoint. It is empty if a worker of the KCL has moved the checkpoint since.
+    /// The state that one of our workers stored with this checkpoint. It is empty if a KCL worker has moved the checkpoint since.
     pub(super) state: Vec<u8>,
 }
 

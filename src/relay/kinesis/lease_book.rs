@@ -1,10 +1,10 @@
-//! What a worker does about leases, without a network and a clock: renew, take, steal, and know when one is lost.
+//! The lease logic of a worker, without a network and a clock: renewing, taking, stealing, and detecting loss.
 //!
 //! The rules are those of the KCL, so that its workers and ours share one application.
 //!
-//! **No clocks are compared.** Each write of an owner's changes the row's counter. A lease has expired if its counter has not changed for the failover
-//! time, on the observer's own clock, since the observer first saw that counter. An owner goes by the same time from its last write on, counted from
-//! before it was sent: so it gives up a lease before anybody else takes it.
+//! **No clocks are compared.** Each write by an owner changes the row's counter. A lease has expired if its counter has not changed for the failover
+//! time, on the observer's own clock, since the observer first saw that counter. An owner uses the same time, counted from before it sent its last
+//! write: so it gives up a lease before anybody else takes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 
 use super::lease::{Checkpoint, Lease};
 
-/// The table, as far as a worker needs it. Each write names the counter that it expects, and changes nothing if there is another one: then it returns
-/// false. After an error it is not known whether it was done.
+/// The table, as far as a worker needs it. Each write names the counter that it expects. If the row has another counter, the write changes nothing
+/// and returns false. After an error, it is unknown whether the write was done.
 pub(super) trait Table {
     type Error;
 
@@ -25,7 +25,7 @@ pub(super) trait Table {
     fn take(&self, lease: &Lease, owner: &str) -> Result<bool, Self::Error>;
     fn checkpoint(&self, key: &str, counter: u64, to: &Checkpoint, state: &[u8])
     -> Result<bool, Self::Error>;
-    /// Lets others have it at once.
+    /// Lets others take it immediately.
     fn evict(&self, key: &str, owner: &str) -> Result<bool, Self::Error>;
 }
 
@@ -92,7 +92,7 @@ impl Grip {
         self.write(table, clock, &|counter| table.renew(&self.key, counter), &|_| true)
     }
 
-    /// Keeps how far the shard is, and what goes with that.
+    /// Writes the checkpoint of the shard, with its state.
     pub(super) fn checkpoint<T: Table>(
         &self,
         table: &T,
@@ -104,7 +104,7 @@ impl Grip {
         self.write(table, clock, &write, &|lease| lease.checkpoint == *to && lease.state == state)
     }
 
-    /// Writes to the row. `is_done` says whether a row is as the write leaves it.
+    /// Writes to the row. `is_done` returns whether a row is as the write would leave it.
     fn write<T: Table>(
         &self,
         table: &T,
@@ -123,7 +123,7 @@ impl Grip {
                 held.renewed_at = sent_at;
                 return Ok(Ok(()));
             }
-            // It may have been done, or one before it, without an answer that came through.
+            // This write or an earlier one may have been done, although its answer was lost.
             let row = table.get(&self.key)?;
             let is_ours =
                 |row: &&Lease| row.owner.as_deref() == Some(&*self.owner) && row.counter == held.counter + 1;
@@ -163,7 +163,7 @@ pub(super) struct LeaseBook {
     terms: Terms,
     seen: BTreeMap<String, Sighting>,
     grips: BTreeMap<String, Arc<Grip>>,
-    /// Makes each choice another one.
+    /// Makes each choice different.
     rounds: u64,
 }
 
@@ -186,7 +186,7 @@ impl LeaseBook {
         lost
     }
 
-    /// Renews all leases. After an error, the others have been tried nevertheless.
+    /// Renews all leases. After an error, it still tries the others.
     pub(super) fn renew<T: Table>(&self, table: &T, clock: &dyn Fn() -> Duration) -> Result<(), T::Error> {
         let mut outcome = Ok(());
         for grip in self.grips.values() {
@@ -197,7 +197,8 @@ impl LeaseBook {
         outcome
     }
 
-    /// Looks at the table, and takes what the worker should have. Returns the rows as they were, and the keys of what was taken.
+    /// Reads the table, and takes the leases that the worker should have. Returns the rows as they were read, and the keys of the leases that were
+    /// taken.
     pub(super) fn take<T: Table>(
         &mut self,
         table: &T,
@@ -223,7 +224,7 @@ impl LeaseBook {
         Ok((rows, taken))
     }
 
-    /// Notes what the table has.
+    /// Notes the rows of the table.
     fn look(&mut self, rows: &[Lease], now: Duration) {
         let mut before = std::mem::take(&mut self.seen);
         for row in rows {
@@ -299,7 +300,7 @@ impl LeaseBook {
         ranked.into_iter().map(|(_, key)| key.clone()).collect()
     }
 
-    /// Gives all leases back, so that others have them at once.
+    /// Releases all leases, so that others can take them immediately.
     pub(super) fn leave<T: Table>(&mut self, table: &T) -> Result<(), T::Error> {
         let mut outcome = Ok(());
         for (key, grip) in std::mem::take(&mut self.grips) {

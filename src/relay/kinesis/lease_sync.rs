@@ -1,4 +1,4 @@
-//! Which leases there have to be for the shards of a stream, and which are no longer needed, as the KCL does it.
+//! Decides which leases the shards of a stream need, and which are no longer needed, as the KCL does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,11 @@ use super::read::RemoteShard;
 /// The children of a shard, each with its parents.
 pub(super) type Children = Vec<(String, Vec<String>)>;
 
-/// The list of shards contradicts itself, because shards change right now. It has to be read again.
+/// The list of shards contradicts itself, because shards are changing. It has to be read again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Inconsistent(pub(super) String);
 
-/// Returns the leases of a new application: of these shards, which together have all hash keys.
+/// Returns the leases of a new application: those of these shards, which together own all hash keys.
 pub(super) fn first_leases(
     shards: &[&RemoteShard],
     initial: &Checkpoint,
@@ -21,7 +21,7 @@ pub(super) fn first_leases(
     Ok(in_order(shards.iter().map(|shard| lease_of(shard, initial.clone())), shards.iter().copied()))
 }
 
-/// Returns the shards at which a new application begins at the oldest records: those without a parent that is there.
+/// Returns the shards at which a new application begins at the oldest records: those without an existing parent.
 pub(super) fn roots(shards: &[RemoteShard]) -> Vec<&RemoteShard> {
     let ids: BTreeSet<&str> = shards.iter().map(|shard| &*shard.id).collect();
     shards.iter().filter(|shard| !shard.parents.iter().any(|parent| ids.contains(&**parent))).collect()
@@ -52,13 +52,13 @@ struct Walk<'a> {
     by_id: BTreeMap<&'a str, &'a RemoteShard>,
     leased: BTreeSet<&'a str>,
     initial: &'a Checkpoint,
-    /// What was found out: whether the lease of a shard, or of an ancestor, is there or will be.
+    /// The results so far: whether the lease of a shard, or of an ancestor, exists or will exist.
     covered: BTreeMap<String, bool>,
     missing: BTreeMap<String, Lease>,
 }
 
 impl Walk<'_> {
-    /// Notes which leases are missing for a shard and its ancestors. Returns whether its records are read by way of a lease.
+    /// Notes which leases are missing for a shard and its ancestors. Returns whether a lease covers its records.
     fn visit(&mut self, id: &str, is_open: bool) -> bool {
         if let Some(&covered) = self.covered.get(id) {
             return covered;
@@ -75,7 +75,7 @@ impl Walk<'_> {
         let Some(shard) = self.by_id.get(id).copied() else { return false };
         let visited: Vec<bool> = shard.parents.iter().map(|parent| self.visit(parent, false)).collect();
         if visited.contains(&true) {
-            // Of a merge, one line is known. Its lease is born when both parents have ended.
+            // One parent of a merge is covered. The child's lease is created only when both parents have ended, so the other one needs a lease, too.
             for parent in
                 shard.parents.iter().zip(visited).filter(|(_, covered)| !covered).map(|(parent, _)| parent)
             {
@@ -103,7 +103,7 @@ fn lease_of(shard: &RemoteShard, checkpoint: Checkpoint) -> Lease {
     Lease { parents: shard.parents.clone(), hash_range, ..Lease::new(&*shard.id, checkpoint) }
 }
 
-/// Returns leases in the order of the shards' first numbers, so that a crash half-way leaves those of which the others descend.
+/// Returns leases in the order of the shards' first numbers, so that a crash half-way leaves the ancestors of the missing ones.
 fn in_order<'a>(
     leases: impl Iterator<Item = Lease>,
     shards: impl Iterator<Item = &'a RemoteShard>,

@@ -29,7 +29,7 @@ const PARENTS: &str = "parentShardId";
 const CHILDREN: &str = "childShardIds";
 const HASH_RANGE: (&str, &str) = ("startingHashKey", "endingHashKey");
 const ENTITY: &str = "entityType";
-/// What our workers keep with a checkpoint, and which one that is. The KCL leaves attributes alone that it does not know.
+/// The state that our workers store with a checkpoint, and the checkpoint that it belongs to. The KCL leaves unknown attributes alone.
 const STATE: &str = "streamlogState";
 const STATE_OF: &str = "streamlogStateOf";
 
@@ -45,7 +45,7 @@ type Item = HashMap<String, AttributeValue>;
 pub(super) struct LeaseTable {
     client: KinesisClient,
     name: String,
-    /// A request that has taken so long has failed.
+    /// A request that takes longer has failed.
     timeout: Duration,
 }
 
@@ -150,11 +150,11 @@ impl LeaseTable {
             .attribute_definitions(attribute.map_err(built)?)
             .billing_mode(BillingMode::PayPerRequest);
         let create = create.customize().config_override(self.overrides()).send();
-        // If another worker was first, that is to be looked at again, too.
+        // If another worker was first, the table has to be checked again, too.
         Failure::check("CreateTable", self.client.run(create)).map(|_| false)
     }
 
-    /// Adds a row. Returns false if there is one.
+    /// Adds a row. Returns false if it exists.
     pub(super) fn add(&self, lease: &Lease) -> Result<bool, Failure> {
         let put = self.client.dynamodb.put_item().table_name(&*self.name).set_item(Some(item_of(lease)));
         let put = put.condition_expression("attribute_not_exists(leaseKey)");
@@ -185,7 +185,7 @@ impl LeaseTable {
         self.client.dynamodb.update_item().table_name(&*self.name).key(KEY, text(key))
     }
 
-    /// Sends an update that needs the counter to be this, and raises it.
+    /// Sends an update that requires this counter, and increments it.
     fn update_at(&self, update: UpdateItemFluentBuilder, counter: u64) -> Result<bool, Failure> {
         let update = update
             .condition_expression("leaseCounter = :known")
@@ -282,7 +282,7 @@ impl Table for LeaseTable {
     }
 }
 
-/// Returns whether a row that says what it is says that it is a lease.
+/// Returns whether the entity type of a row says that it is a lease.
 fn is_lease(item: &Item) -> bool {
     item.get(ENTITY)
         .and_then(|entity| entity.as_s().ok())

@@ -252,7 +252,7 @@ impl World {
                 self.ended.insert(shard.id.clone());
             }
         }
-        // What was done without an answer counts.
+        // A write whose answer was lost counts.
         let ended = self
             .table
             .rows
@@ -382,7 +382,7 @@ fn l5_leases_pass_on_and_are_never_believed_twice_for_longer_than_the_failover_t
     let outcome = TestRunner::new(config).run(&operations, |operations| {
         let mut world = World::new();
         operations.iter().for_each(|operation| world.apply(operation));
-        // Then it is quiet. All that is closed is read to its end, and what is open has its worker.
+        // Then it is quiet. Every closed shard is read to its end, and every open one has a worker.
         world.pass(60 * FAILOVER);
         for shard in &world.shards {
             let row = world.table.get(&shard.id).unwrap();

@@ -1,4 +1,4 @@
-//! Keeps how far the processor of a shard is in the shard's lease, as the KCL's checkpoint with a state beside it, in one conditional write.
+//! Stores the position of a shard's processor in the shard's lease, as a KCL checkpoint with a state beside it, in one conditional write.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) struct LedgerSettings {
     pub(super) table: LeaseTable,
     /// The processor's name.
     pub(super) application: String,
-    /// A checkpoint that nobody waits for is this long after the last one.
+    /// The interval between checkpoints that nobody waits for.
     pub(super) interval: Duration,
     pub(super) totals: SharedTotals,
 }
@@ -30,7 +30,7 @@ pub(super) struct ShardLedger {
     pub(super) grip: Arc<Grip>,
     pub(super) spool: StreamReader,
     pub(super) done: Arc<Done>,
-    /// What is kept by now: everything below the number is done, and that is this checkpoint.
+    /// What is stored by now: all records below the number are done, which corresponds to this checkpoint.
     pub(super) kept: (SequenceNumber, Checkpoint),
     pub(super) kept_at: Duration,
 }
@@ -79,7 +79,7 @@ impl ShardLedger {
         read?.ok_or_else(|| failed("a record does not say where it comes from"))
     }
 
-    /// Returns a state with the number in front of it that the first record has which it belongs to, if that is there. The numbers in a state count from
+    /// Returns a state, prefixed with the number of the first record that it belongs to, if that record is there. The numbers in a state count from
     /// that record.
     fn with_first(&self, entry: &Entry<'_>) -> Result<Vec<u8>> {
         if entry.state.is_empty() {
@@ -92,7 +92,7 @@ impl ShardLedger {
     }
 }
 
-/// Takes a state apart: the number of the first record that it belongs to, if that was known, and the state.
+/// Splits a stored state into the number of the first record that it belongs to, if known, and the state itself.
 pub(super) fn split_state(kept: &[u8]) -> (Option<&str>, &[u8]) {
     let Some(at) = kept.iter().position(|&byte| byte == b'\n') else { return (None, b"") };
     let first = std::str::from_utf8(&kept[..at]).ok().filter(|first| !first.is_empty());

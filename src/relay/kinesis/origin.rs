@@ -1,4 +1,4 @@
-//! A stream of Amazon Kinesis as what a mirror shows.
+//! A stream of Amazon Kinesis as the origin of a mirror.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use crate::{HOUR, MINUTE};
 
 /// No stream of Kinesis keeps records for a shorter time.
 const RETENTION_MIN: Duration = Duration::from_secs(24 * 60 * 60);
-/// A reader that is this close to the horizon looks with each read whether records were trimmed before it came. An iterator is valid for half of it.
+/// A reader that is this close to the horizon checks with each read whether records were trimmed before it reached them. An iterator is valid for
+/// half of it.
 const NEAR_HORIZON: Duration = Duration::from_secs(10 * 60);
 
 /// A stream of Kinesis that is mirrored.
@@ -38,7 +39,7 @@ impl Origin for KinesisOrigin {
     fn list(&self) -> Result<Listing, Failure> {
         let incarnation = match self.stream.summary() {
             Ok(summary) => Some(summary.created_at.as_millis().to_string()),
-            // Whoever may read a stream need not be allowed to describe it.
+            // A client that may read a stream may lack permission to describe it.
             Err(failure) if failure.remedy == Remedy::Refused => None,
             Err(failure) => return Err(failure),
         };
@@ -74,12 +75,12 @@ impl Origin for KinesisOrigin {
 struct KinesisReader {
     reader: RemoteShardReader,
     stream: RemoteStream,
-    /// How long the stream keeps records, and when it said so.
+    /// The retention of the stream, and when it was requested.
     retention: Option<(Duration, Instant)>,
 }
 
 impl KinesisReader {
-    /// Returns how long the stream keeps records, by what it has said in the last hour.
+    /// Returns the retention of the stream, at most an hour old.
     fn retention(&mut self) -> Duration {
         match self.retention {
             Some((retention, at)) if at.elapsed() < HOUR => retention,

@@ -10,10 +10,10 @@ use super::put_prepare::Rules;
 use super::put_shards::{FarShard, Shards};
 use crate::{Invocation, Response};
 
-/// After a request that the limits of a shard have cut short, the next one waits for so long, so that it is not one of a few records.
+/// How long to wait after a request that the limits of a shard have cut short, so that the next one has more than a few records.
 const PACED_PAUSE: Duration = Duration::from_millis(50);
 
-/// What came of a record in a request that succeeded.
+/// The outcome of a record in a request that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It is in this shard.
@@ -29,15 +29,15 @@ pub(super) enum Outcome {
 pub(super) enum Failure {
     /// It came too fast.
     Throttled(String),
-    /// Something that is in it is never taken.
+    /// It contains something that is never accepted.
     Refused(String),
-    /// It may be different the next time.
+    /// A retry may succeed.
     Unavailable(String),
 }
 
 /// The other side.
 pub(super) trait Far: Send + Sync {
-    /// Sends a request. Returns what came of each record, in order. It may take the data of what is no aggregate.
+    /// Sends a request. Returns the outcome of each record, in order. It may take the data out of units that are not aggregates.
     fn put(&self, units: &mut [Unit]) -> Result<Vec<Outcome>, Failure>;
 
     /// Lists the shards.
@@ -52,7 +52,7 @@ pub(super) struct Settings {
     pub(super) is_paced: bool,
 }
 
-/// What all lanes of a relay share.
+/// The state that all lanes of a relay share.
 pub(super) struct Sender<F> {
     far: F,
     settings: Settings,
@@ -61,11 +61,11 @@ pub(super) struct Sender<F> {
     listing: Mutex<()>,
 }
 
-/// How a batch goes on after failures.
+/// How a batch continues after failures.
 struct Pace {
-    /// So many requests in a row failed as a whole.
+    /// How many requests in a row failed as a whole.
     failures: u32,
-    /// How many records the next request has at most. Halved when something in a request is refused, until that stands alone.
+    /// How many records the next request has at most. It is halved while a request is refused, until the refused record stands alone.
     records: usize,
     /// Nothing is sent before.
     not_before: Duration,
@@ -105,7 +105,7 @@ impl<F: Far> Sender<F> {
         }
     }
 
-    /// Sends a request with what may be sent now, or notes when something may be.
+    /// Sends a request with what may be sent now, or notes when more may be sent.
     fn send(&self, batch: &mut Batch<'_>, pace: &mut Pace, invocation: &Invocation, link: &Link) {
         let begun = link.elapsed();
         let is_alone = pace.records == 0;
@@ -147,7 +147,7 @@ impl<F: Far> Sender<F> {
         batch.clean_up();
     }
 
-    /// Returns whether the other side has answered before, so that what it refuses is a record, and not this stream or this caller.
+    /// Returns whether a request has succeeded before: a refusal then concerns a record, and not this stream or this caller.
     fn is_answered(&self, link: &Link) -> bool {
         self.shards.lock().is_known() || link.counts.lock().sent > 0
     }
@@ -200,14 +200,14 @@ impl<F: Far> Sender<F> {
             return;
         }
         let is_known = self.shards.lock().is_known();
-        // Whoever knows an older list need not wait.
+        // A caller with an older list need not wait.
         let listing = if is_known { self.listing.try_lock() } else { Some(self.listing.lock()) };
         if listing.is_some() && is_due() {
             self.list(link);
         }
     }
 
-    /// Notes which shards have got records. If aggregates came to others than expected, reads the list again at once: it decides whether readers take
+    /// Notes which shards have got records. If aggregates went to unexpected shards, rereads the list immediately: it decides whether readers accept
     /// them.
     fn look_again_at_shards(&self, units: &[Unit], outcomes: &[Outcome], link: &Link) {
         let is_unexpected = || {
@@ -261,7 +261,7 @@ impl Pace {
     }
 }
 
-/// Gives up a record, however often its destination has to be tried. Returns `false` if the link closes before it is there.
+/// Gives up a record, and retries its destination as often as necessary. Returns `false` if the link closes before it is there.
 fn discard(link: &Link, invocation: &Invocation, sequence: crate::SequenceNumber, reason: &str) -> bool {
     let mut failures = 0;
     while let Err(error) = link.discard(invocation, sequence, reason) {

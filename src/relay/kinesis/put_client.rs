@@ -1,4 +1,4 @@
-//! The other side by the official SDK: requests, and what their answers mean.
+//! The other side, through the official SDK: requests, and the meaning of their answers.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use super::put_plan::Unit;
 use super::put_shards::FarShard;
 use crate::{HashKeyRange, Result};
 
-/// How many shards are listed at once.
+/// How many shards a page of the list has.
 const SHARDS_OF_A_PAGE: i32 = 1_000;
 
 /// A stream of Kinesis.
 pub(super) struct FarStream {
     client: KinesisClient,
     kinesis: aws_sdk_kinesis::Client,
-    /// Its name or its ARN, and the other one not.
+    /// Its name or its ARN: exactly one of them is set.
     name: Option<String>,
     arn: Option<String>,
     request_timeout: Duration,
@@ -29,7 +29,7 @@ pub(super) struct FarStream {
 
 impl FarStream {
     pub(super) fn new(client: KinesisClient, stream: &str, request_timeout: Duration) -> Self {
-        // A relay tries again itself, so that it counts and says so.
+        // A relay retries itself, so that it counts and reports retries.
         let config = client.kinesis.config().to_builder().retry_config(RetryConfig::disabled()).build();
         let is_arn = stream.starts_with("arn:");
         let (name, arn) = ((!is_arn).then(|| stream.to_owned()), is_arn.then(|| stream.to_owned()));
@@ -70,7 +70,7 @@ impl Far for FarStream {
         let (mut shards, mut next) = (vec![], None);
         loop {
             let request = self.kinesis.list_shards().max_results(SHARDS_OF_A_PAGE);
-            // A token says which stream it is of.
+            // A token identifies its stream.
             let request = match next {
                 None => request.set_stream_name(self.name.clone()).set_stream_arn(self.arn.clone()),
                 token => request.set_next_token(token),
@@ -92,7 +92,7 @@ impl Far for FarStream {
     }
 }
 
-/// Returns the entry of a request for a record. It takes the data of what is no aggregate.
+/// Returns the entry of a request for a record. It takes the data out of a unit that is not an aggregate.
 fn entry(unit: &mut Unit) -> Result<PutRecordsRequestEntry, Failure> {
     let data = if unit.is_aggregate { unit.data.clone() } else { std::mem::take(&mut unit.data) };
     PutRecordsRequestEntry::builder()
@@ -118,7 +118,7 @@ fn outcome(result: PutRecordsResultEntry) -> Outcome {
     }
 }
 
-/// The errors that say that what was sent came too fast.
+/// The errors that mean throttling.
 fn is_throttling(code: &str) -> bool {
     matches!(
         code,

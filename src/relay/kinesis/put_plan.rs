@@ -1,9 +1,9 @@
-//! A batch on its way: what is left of it, what goes into the next request, and what a request has settled.
+//! A batch on its way: what is left of it, the contents of the next request, and the effects of answers.
 //!
 //! It sends nothing itself, so it is tested without a network.
 //!
-//! **The order of each key:** a request has at most one record of Kinesis with records of a key. What of a key is in a request is the first that is left of
-//! it, and the rest is not sent before that is stored. So whatever fails, nothing of the key overtakes it.
+//! **The order of each key:** at most one Kinesis record of a request contains records of a given key. It contains the first ones that are left of
+//! the key, and the rest are not sent before these are stored. So whatever fails, later records of the key never overtake earlier ones.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -14,7 +14,7 @@ use super::put_shards::Shards;
 use crate::aggregate::{Aggregate, Aggregator};
 use crate::{HashKey, HashKeyRange, KeyHash, PutRecord, SequenceNumber};
 
-/// What a user record takes in an aggregate at most, beside its key and its data: both with their tags and lengths, the text of a hash key, and
+/// The most that a user record takes in an aggregate besides its key and its data: both with their tags and lengths, the text of a hash key, and
 /// numbers of both.
 const ENTRY_BYTES_MAX: usize = 80;
 
@@ -40,17 +40,17 @@ struct Queue<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Batch<'a> {
     queues: Vec<Queue<'a>>,
-    /// Those with something left, in order of their first record.
+    /// The queues that are not empty, in order of their first record.
     live: Vec<usize>,
     by_key: HashMap<Cow<'a, str>, usize>,
-    /// Nothing goes in aggregates any more, because the shards that aggregates went to are not known.
+    /// Records are no longer aggregated, because the shards that aggregates went to are unknown.
     is_plain: bool,
 }
 
 /// A record of Kinesis that is to be sent.
 #[derive(Debug)]
 pub(super) struct Unit {
-    /// Which queues it has how many items of, each from the front.
+    /// The queues that its items come from, and how many from each, counted from the front.
     members: Vec<(usize, usize)>,
     pub(super) partition_key: String,
     pub(super) explicit_hash_key: Option<HashKey>,
@@ -63,13 +63,13 @@ pub(super) struct Unit {
     pub(super) is_aggregate: bool,
 }
 
-/// What the next request has.
+/// The contents of the next request.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) units: Vec<Unit>,
-    /// When more of what is left may be sent, if it pauses or its shard has got what its limits allow.
+    /// When more may be sent, if the rest pauses or its shard has reached its limits.
     pub(super) next_at: Option<Duration>,
-    /// More would have been sent, but for the limits of a shard.
+    /// The limits of a shard prevented more from being sent.
     pub(super) is_paced: bool,
 }
 
@@ -82,7 +82,7 @@ struct Open {
     bytes: usize,
 }
 
-/// What makes a plan.
+/// Makes a plan.
 struct Planner<'p> {
     limits: Limits,
     shards: &'p mut Shards,
@@ -130,7 +130,7 @@ impl<'a> Batch<'a> {
         self.live.iter().any(|&at| self.queues[at].items.iter().any(|item| item.is_aggregate))
     }
 
-    /// Returns what the next request has, and counts it as what its shards get.
+    /// Returns the contents of the next request, and counts them against the limits of their shards.
     pub(super) fn plan(&mut self, limits: Limits, shards: &mut Shards, now: Duration) -> Plan {
         self.unpack_foreign(shards);
         let limits = Limits { aggregate_bytes: limits.aggregate_bytes.filter(|_| !self.is_plain), ..limits };
@@ -149,7 +149,7 @@ impl<'a> Batch<'a> {
         planner.finish()
     }
 
-    /// Replaces aggregates of other producers by their user records unless all of these belong to the shard that they go to: readers drop others.
+    /// Replaces aggregates of other producers by their user records, unless all of these belong to the target shard: readers drop those that do not.
     fn unpack_foreign(&mut self, shards: &Shards) {
         let is_plain = self.is_plain;
         let is_foreign = |item: &Item<'_>| {
@@ -182,8 +182,8 @@ impl<'a> Batch<'a> {
         self.live.retain(|&at| !self.queues[at].items.is_empty());
     }
 
-    /// Notes that a unit is stored, in the shard that owns these hash keys, if that is known. Returns whether readers take it there: they drop an
-    /// aggregate that is not all of its shard. Otherwise, what is in it is left, to be sent again.
+    /// Notes that a unit is stored in the shard that owns these hash keys, if known. Returns whether readers accept it there: they drop an aggregate
+    /// that does not belong to the shard as a whole. Its records then stay in the batch, and are sent again.
     pub(super) fn settle(&mut self, unit: &Unit, range: Option<HashKeyRange>) -> bool {
         if unit.is_aggregate {
             let is_taken = match range {
@@ -204,7 +204,7 @@ impl<'a> Batch<'a> {
         items.all(|item| !item.is_aggregate && item.hash == unit.hash)
     }
 
-    /// Notes that a unit has failed. What is in it pauses for as long as `pause` returns for so many failures in a row.
+    /// Notes that a unit has failed. Its records pause for as long as `pause` returns for this many failures in a row.
     pub(super) fn fail(&mut self, unit: &Unit, now: Duration, pause: impl Fn(u32) -> Duration) {
         for &(at, _) in &unit.members {
             let queue = &mut self.queues[at];
@@ -213,13 +213,13 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Returns which records a unit has.
+    /// Returns the records of a unit.
     pub(super) fn sequences(&self, unit: &Unit) -> Vec<SequenceNumber> {
         let items = unit.members.iter().flat_map(|&(at, count)| self.queues[at].items.iter().take(count));
         items.map(|item| item.sequence).collect()
     }
 
-    /// Takes a unit as done.
+    /// Removes the records of a unit as done.
     pub(super) fn finish(&mut self, unit: &Unit) {
         for &(at, count) in &unit.members {
             let queue = &mut self.queues[at];
@@ -228,7 +228,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Forgets the keys of which nothing is left.
+    /// Forgets keys without remaining records.
     pub(super) fn clean_up(&mut self) {
         self.retain_live();
     }
@@ -245,7 +245,7 @@ impl Planner<'_> {
         *next = (*next).min(at);
     }
 
-    /// Adds what may be sent of a key. Returns whether the request has room for others.
+    /// Adds the records of a key that may be sent. Returns whether the request has room for others.
     fn add(&mut self, at: usize, queue: &Queue<'_>) -> bool {
         let mut added = 0;
         for item in &queue.items {
@@ -271,7 +271,7 @@ impl Planner<'_> {
     fn has_room(&mut self, place: Option<usize>, bytes: usize, open: Option<usize>) -> Result<bool, Full> {
         let is_empty = self.plan.units.is_empty() && self.open.is_empty();
         let is_too_many = open.is_none() && self.plan.units.len() + self.open.len() >= self.limits.records;
-        // A record that is larger than requests should be goes by itself.
+        // A record larger than the limit of requests is sent alone.
         if is_too_many || (!is_empty && self.bytes + bytes > self.limits.bytes) {
             return Err(Full);
         }
@@ -313,7 +313,7 @@ impl Planner<'_> {
         let bytes = item.bytes() + ENTRY_BYTES_MAX;
         let most = self.limits.aggregate_bytes.unwrap_or_default();
         let open = self.open.get(&slot).map(|open| open.bytes);
-        // Those of a key that are in the same request are in the same aggregate.
+        // Records of a key in the same request are in the same aggregate.
         let is_ours = |open: &Open| open.members.last().is_some_and(|&(last, _)| last == at);
         if !is_first && !self.open.get(&slot).is_some_and(is_ours) {
             return Ok(false);

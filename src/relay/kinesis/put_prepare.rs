@@ -1,4 +1,4 @@
-//! What becomes of a record on its way to Kinesis: what is sent for it, or why it can never be sent.
+//! Prepares a record for Kinesis: returns what is sent for it, or why it can never be sent.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use super::super::envelope::Envelope;
 use crate::aggregate::Aggregate;
 use crate::{HashKey, KeyHash, Record, SequenceNumber, ShardId};
 
-/// A key of Kinesis has at most so many characters.
+/// The most characters of a key of Kinesis.
 const KEY_CHARS_MAX: usize = 256;
 
 /// How to handle the headers of records, which Amazon Kinesis does not have.
@@ -24,10 +24,10 @@ pub enum RelayHeaders {
     Envelope,
 }
 
-/// Returns the hash key that a record is to have.
+/// Returns the explicit hash key of a record.
 pub(super) type HashKeyOf = dyn Fn(&Record<'_>) -> Option<HashKey> + Send + Sync;
 
-/// How records are made ready.
+/// How records are prepared.
 #[derive(Clone)]
 pub(super) struct Rules {
     pub(super) headers: RelayHeaders,
@@ -85,7 +85,7 @@ impl<'a> Item<'a> {
         let item = |record: crate::PutRecord<'_>| {
             let key = String::from_utf8_lossy(record.partition_key).into_owned();
             let data = Cow::Owned(record.data.to_vec());
-            // A user record is not looked into.
+            // User records are not unpacked again.
             let hash_key = record.explicit_hash_key;
             let hash = hash_key.unwrap_or_else(|| KeyHash::Md5.hash(key.as_bytes()));
             Item {

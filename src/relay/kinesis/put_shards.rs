@@ -9,7 +9,7 @@ use crate::{HashKey, HashKeyRange, MINUTE, SECOND};
 /// The limits of a shard of Kinesis.
 const RECORDS_PER_SECOND: u64 = 1_000;
 const BYTES_PER_SECOND: u64 = 1 << 20;
-/// The list of shards is read again after this time, whatever is known.
+/// The list of shards is read again after this time in any case.
 const AGE_MAX: Duration = MINUTE.saturating_mul(5);
 /// It is not read more often than this. Each failure doubles the pause.
 const PAUSE: Duration = SECOND;
@@ -46,9 +46,9 @@ pub(super) struct Shards {
     read_at: Option<Duration>,
     /// When it may be read again.
     next_at: Duration,
-    /// It could not be read so often in a row.
+    /// How often in a row it could not be read.
     failures: u32,
-    /// A put says that there are others.
+    /// A put has shown that the list is outdated.
     is_outdated: bool,
 }
 
@@ -75,7 +75,7 @@ impl Shards {
         (is_old || self.is_outdated) && now >= self.next_at
     }
 
-    /// Notes the list as it was read. What the shards that stay have got counts on.
+    /// Notes the list as it was read. Shards that remain keep their counts.
     pub(super) fn set(&mut self, list: Vec<FarShard>, now: Duration) {
         let mut known: HashMap<_, _> =
             self.open.drain(..).map(|shard| (shard.id, (shard.records, shard.bytes))).collect();

@@ -18,7 +18,7 @@ const KEYS: usize = 6;
 /// A record of a batch.
 #[derive(Debug, Clone)]
 enum Record {
-    /// Of a key, with so many bytes more than its number.
+    /// A record of a key, with this many bytes in addition to its number.
     Plain { key: usize, bytes: usize, hash_key: Option<u8> },
     /// An aggregate of another producer, with user records of these keys.
     Aggregate { keys: Vec<usize> },
@@ -27,11 +27,11 @@ enum Record {
 /// What happens to a request.
 #[derive(Debug, Clone)]
 enum Answer {
-    /// These of its records fail, if it has so many.
+    /// These of its records fail, as far as it has them.
     Some { failed: Vec<bool> },
     /// It fails as a whole, and nothing is stored.
     Nothing,
-    /// All is stored, and nobody knows.
+    /// Everything is stored, but the answer is lost.
     Lost,
 }
 
@@ -70,7 +70,7 @@ struct Far {
     open: Vec<(u128, u32)>,
     closed: Vec<FarShard>,
     next_shard: u32,
-    /// What readers get of each key: which record, and which of it.
+    /// What readers get of each key: the record, and the index in it.
     read: BTreeMap<String, Vec<(u64, usize)>>,
 }
 
@@ -169,7 +169,7 @@ fn item(number: usize, record: &Record) -> (Item<'static>, ByKey) {
     }
 }
 
-/// Sends the records as a relay does, with these things happening, and then with nothing happening.
+/// Sends the records as a relay does, first with these events, and then without any.
 fn run(records: &[Record], steps: Vec<Step>, limits: Limits, is_paced: bool) -> TestCaseResult {
     let (items, wanted): (Vec<_>, Vec<_>) =
         records.iter().enumerate().map(|(number, record)| item(number, record)).unzip();
@@ -242,7 +242,7 @@ fn run(records: &[Record], steps: Vec<Step>, limits: Limits, is_paced: bool) -> 
             }
         }
         if has_aggregates {
-            // A user record of another producer's aggregate goes with the key of that.
+            // A user record of another producer's aggregate goes with the aggregate's key.
             first.sort_unstable();
         }
         prop_assert_eq!(&first, &wanted, "of {}", key);
@@ -264,7 +264,7 @@ fn check(units: &[Unit], limits: Limits) -> TestCaseResult {
     for (at, unit) in units.iter().enumerate() {
         prop_assert_eq!(unit.bytes, unit.partition_key.len() + unit.data.len());
         let keys: Vec<_> = match Aggregate::decode(&unit.data) {
-            // It came as it is, with other keys.
+            // It came in this form, with other keys.
             Some(aggregate) if limits.aggregate_bytes.is_some_and(|most| unit.data.len() <= most) => {
                 aggregate
                     .iter()

@@ -1,7 +1,7 @@
 //! Reads a stream of Amazon Kinesis: lists its shards, and reads one of them.
 //!
-//! **A shard whose iterator expired** is read on from the last record that was read: from that record itself, which is then left out. If the shard
-//! no longer begins with it, records may have been trimmed before they were read, and the batch says so.
+//! **A shard whose iterator expired** continues at the last record that was read: with that record itself, which is then left out. If the shard no
+//! longer begins with it, records may have been trimmed before they were read, and the batch says so.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use super::client::KinesisClient;
 use super::failure::{Failure, Remedy};
 use crate::Timestamp;
 
-/// Kinesis lets a shard be read five times a second.
+/// Kinesis allows five reads of a shard per second.
 pub(in crate::relay) const READ_INTERVAL: Duration = Duration::from_millis(200);
 /// The most records that one request returns.
 pub(in crate::relay) const READ_RECORDS_MAX: usize = 10_000;
-/// After a failure, the next request waits for the first, and after more failures in a row up to the second.
+/// The pause after a failure, and the longest pause after several failures in a row.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
-/// A request that has taken so long has failed. A batch has up to 10 MiB.
+/// A request that takes longer has failed. A batch has up to 10 MiB.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A stream of Kinesis, to be read.
@@ -33,7 +33,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(in crate::relay) struct RemoteStream {
     client: KinesisClient,
     name: String,
-    /// Whether requests end at once.
+    /// Whether requests end immediately.
     is_interrupted: Arc<watch::Sender<bool>>,
 }
 
@@ -56,12 +56,12 @@ impl RemoteShard {
     }
 }
 
-/// What a stream of Kinesis says of itself.
+/// The summary of a stream of Kinesis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::relay) struct RemoteSummary {
     /// How long it keeps records.
     pub(in crate::relay) retention: Duration,
-    /// Tells it from one of the same name that was there before.
+    /// Distinguishes it from an earlier stream of the same name.
     pub(in crate::relay) created_at: Timestamp,
 }
 
@@ -70,7 +70,7 @@ pub(in crate::relay) struct RemoteSummary {
 pub(in crate::relay) enum ReadFrom {
     /// From the oldest record.
     TrimHorizon,
-    /// From after the newest record at the time of the first request. Should that have to be repeated before a record came, from this time on.
+    /// From after the newest record at the time of the first request. If that request must be repeated before a record came, from this time on.
     Latest(Timestamp),
     /// From the first record that arrived at this time or later.
     AtTimestamp(Timestamp),
@@ -85,17 +85,17 @@ pub(in crate::relay) enum ReadFrom {
 pub(in crate::relay) struct RemoteRecord {
     pub(in crate::relay) partition_key: String,
     pub(in crate::relay) data: Vec<u8>,
-    /// Decimal text. Within a shard, numbers grow.
+    /// Decimal text. Numbers increase within a shard.
     pub(in crate::relay) sequence_number: String,
     pub(in crate::relay) arrived: Option<Timestamp>,
 }
 
-/// What one request has read.
+/// The result of one read request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::relay) struct RemoteBatch {
     /// May be empty although there are more.
     pub(in crate::relay) records: Vec<RemoteRecord>,
-    /// Zero says that there are no more at present.
+    /// Zero if there are no more at present.
     pub(in crate::relay) millis_behind_latest: u64,
     /// The shard was closed, and has been read to its end.
     pub(in crate::relay) is_end: bool,
@@ -190,7 +190,7 @@ impl RemoteStream {
         }
     }
 
-    /// Returns what a stream says of itself.
+    /// Returns the summary of a stream.
     pub(in crate::relay) fn summary(&self) -> Result<RemoteSummary, Failure> {
         let (name, arn) = self.name_and_arn();
         let request = self.client.kinesis.describe_stream_summary().set_stream_name(name).set_stream_arn(arn);
@@ -249,16 +249,16 @@ impl RemoteShardReader {
         self.next_at.saturating_duration_since(Instant::now())
     }
 
-    /// Has the next read look whether the record that was read last is still there. If not, its batch [has a gap](RemoteBatch::has_gap).
+    /// Makes the next read check whether the record that was read last is still there. If not, its batch [has a gap](RemoteBatch::has_gap).
     pub(in crate::relay) fn check_for_gap(&mut self) {
         if matches!(self.from, ReadFrom::After(_)) && !self.is_ended {
             self.iterator = None;
         }
     }
 
-    /// Reads up to so many records with one request, or with three if the iterator has expired.
+    /// Reads up to this many records with one request, or with three if the iterator has expired.
     ///
-    /// After a failure, the same call reads on from the same place.
+    /// After a failure, the same call continues at the same place.
     pub(in crate::relay) fn read(&mut self, records_max: usize) -> Result<RemoteBatch, Failure> {
         if self.is_ended {
             return Ok(RemoteBatch { is_end: true, ..RemoteBatch::default() });
@@ -301,7 +301,7 @@ impl RemoteShardReader {
         let request = match self.from.clone() {
             ReadFrom::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
             ReadFrom::Latest(since) => {
-                // From now on, what comes counts, even if this iterator expires before there is a record.
+                // Records count from now on, even if this iterator expires before there is one.
                 self.from = ReadFrom::AtTimestamp(since);
                 request.shard_iterator_type(ShardIteratorType::Latest)
             }
@@ -327,7 +327,7 @@ impl RemoteShardReader {
     }
 
     fn get_records(&mut self, iterator: String, records_max: usize) -> Result<RemoteBatch, Failure> {
-        // One more, for the record that is left out.
+        // One more, because one record is left out.
         let limit = (records_max + usize::from(self.last_to_come.is_some())).clamp(1, READ_RECORDS_MAX);
         let request = self.stream.client.kinesis.get_records().shard_iterator(iterator).limit(limit as i32);
         self.requests += 1;
@@ -370,7 +370,7 @@ impl RemoteShardReader {
     }
 }
 
-/// How requests differ from what the client does by itself: they are not repeated behind the back of who sent them, and end at some time.
+/// Overrides the client's settings: requests are not retried without the caller's knowledge, and have a timeout.
 fn overrides() -> Builder {
     let timeout = TimeoutConfig::builder().operation_timeout(TIMEOUT).build();
     Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeout)

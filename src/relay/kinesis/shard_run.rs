@@ -1,4 +1,4 @@
-//! Runs the processor of one shard that this worker has the lease on: reads the shard into a spool, until the lease is lost or the shard ends.
+//! Runs the processor of one shard whose lease this worker holds: reads the shard into a spool, until the lease is lost or the shard ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ pub(super) struct RunSettings {
 /// How a run has ended.
 #[derive(Debug)]
 pub(super) enum RunEnd {
-    /// The lease is somebody else's, or the processor is to end.
+    /// The lease is lost, or the processor is to end.
     Left,
     /// Everything in the shard is done. These are its children, each with its parents, if Kinesis said so.
     ShardEnd(Children),
@@ -47,7 +47,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Has the run end. The processor's calls that are under way end; no other begins.
+    /// Stops the run. Calls in progress finish, and no other begins.
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         if let Some(processor) = &*self.processor.lock() {
@@ -62,10 +62,10 @@ impl Run {
     }
 }
 
-/// How long after the request that found nothing more it is certain that nothing comes any more that arrived before it: a record of Kinesis is not
-/// there at once.
+/// How long after a request that found nothing more no record can appear that arrived before it: a record of Kinesis does not become visible
+/// immediately.
 const PROPAGATION: Duration = Duration::from_secs(1);
-/// How long to wait before looking again whether there is room, or all is done.
+/// How long to wait before checking again whether there is room, or everything is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -97,9 +97,9 @@ struct Shard<'a> {
     reader: RemoteShardReader,
     feed: Feed,
     spool: Option<SpoolStream>,
-    /// It is known whether the shard begins with the record that it should begin with.
+    /// Whether the shard lacks the record that it should begin with, once known.
     has_gap: Option<bool>,
-    /// Everything is in the spool that arrived before.
+    /// Every record that arrived before this time is in the spool.
     arrived: Timestamp,
     end: Option<Children>,
 }
@@ -139,7 +139,7 @@ impl<'a> Shard<'a> {
         Some(RunEnd::ShardEnd(children.clone()))
     }
 
-    /// Does what is next: puts, reads, or waits.
+    /// Does the next step: puts, reads, or waits.
     fn step(&mut self) -> Result<()> {
         if let Some(spool) = &mut self.spool {
             spool.trim()?;
@@ -162,7 +162,7 @@ impl<'a> Shard<'a> {
         let asked_at = SystemClock.now();
         match self.reader.read(READ_RECORDS_MAX) {
             Ok(batch) => self.note_read(batch, asked_at),
-            // The shard has expired, with what was left in it.
+            // The shard has expired, with its remaining records.
             Err(Failure { remedy: Remedy::Missing, .. }) => {
                 self.end = Some(vec![]);
                 self.has_gap.get_or_insert(true);

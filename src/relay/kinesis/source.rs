@@ -148,7 +148,7 @@ impl Elsewhere for KinesisSource {
         self.spools.delete_old();
         let totals = SharedTotals::default();
         let table = self.table.clone().unwrap_or_else(|| part.name().to_owned());
-        // Three requests have room in the time after which a lease is lost.
+        // Three requests fit into the time after which a lease is lost.
         let table = LeaseTable::new(self.client.clone(), table, self.failover / 3);
         let settings = Arc::new(RunSettings {
             stream: RemoteStream::new(self.client.clone(), &*self.stream),
@@ -180,7 +180,7 @@ impl Elsewhere for KinesisSource {
     }
 }
 
-/// A processor of a stream of Kinesis, which runs.
+/// A running processor of a stream of Kinesis.
 struct KinesisProcessor {
     stream: String,
     shared: Arc<Shared>,
@@ -211,7 +211,7 @@ impl Running for KinesisProcessor {
         }
         self.shared.is_closing.store(true, Ordering::Release);
         self.shared.bell.ring();
-        // A function that closes its own processor runs on a thread that this would wait for.
+        // If a function closes its own processor, this would wait for its own thread.
         if !crate::extend::is_in_callback() {
             let _ = thread.join();
         }

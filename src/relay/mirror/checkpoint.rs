@@ -1,12 +1,12 @@
-//! The checkpoints of a mirror, and how what it has put since the last one is read back.
+//! The checkpoints of a mirror, and reading back the records that it has put since the last one.
 //!
-//! **A checkpoint:** what is done, and the floor, are taken at a moment without puts → the stream is synced → both are written to the journal → the
+//! **A checkpoint:** the positions and the floor are taken at a moment without puts → the stream is synced → both are written to the journal → the
 //! journal is synced → retention may drop what is below the floor.
 //! - A crash before the journal is written: the old journal counts. Its floor is lower, and the copies from there on are still there, because
 //!   retention holds them.
-//! - Power loss may take copies that were not synced. The journal calls none of them done, so they are put again. A shard loses its newest records
+//! - Power loss may take copies that were not synced. The journal lists none of them as done, so they are put again. A shard loses its newest records
 //!   first, so the order of each key holds.
-//! - What is below the floor is not looked for. So it may be dropped.
+//! - Records below the floor are not looked for. So retention may drop them.
 //!
 //! Power loss may leave a shard that ends below the floor. So opening writes a checkpoint before anything is put there.
 
@@ -33,7 +33,7 @@ impl Core {
                         iterator.skip_to_horizon();
                         continue;
                     }
-                    // What damage has taken is put again.
+                    // Records that were lost to damage are put again.
                     Err(Error::Lost { .. }) => {
                         iterator.skip_lost()?;
                         continue;
@@ -61,10 +61,10 @@ impl Core {
         Ok(())
     }
 
-    /// Writes how far the mirror is.
+    /// Writes a checkpoint.
     ///
     /// # Errors
-    /// Those of syncing the stream, and of putting into the journal. The old checkpoint then counts.
+    /// Those of syncing the stream, and of putting into the journal. The old checkpoint then stays valid.
     pub(super) fn checkpoint(&self) -> Result<()> {
         let mut written = self.written.lock();
         let (partitions, floor, puts) = {
@@ -94,7 +94,7 @@ impl Core {
         entry.floor(&floor);
         let is_more_done = partitions != written.partitions;
         if is_more_done {
-            // Also what was read back, which was put before a crash and may not be synced.
+            // This includes records that were read back, which were put before a crash and may not be synced.
             self.stream.sync()?;
         }
         entry.write(&self.journal)?;
@@ -108,11 +108,11 @@ impl Core {
         self.tidy(&mut written)
     }
 
-    /// Forgets partitions that ended and that the origin no longer lists, and writes the journal anew if it has grown long.
+    /// Forgets partitions that ended and that the origin no longer lists, and rewrites the journal if it has grown long.
     fn tidy(&self, written: &mut Checkpoint) -> Result<()> {
         let now = self.stream.now();
         let mut state = self.state.lock();
-        // Not at once, in case that the origin does not list something for a moment.
+        // Not immediately, in case the origin does not list a partition for a moment.
         let is_kept = |partition: &Progress| {
             !partition.state.is_ended || partition.missing_since.is_none_or(|since| now.since(since) < HOUR)
         };
@@ -158,8 +158,8 @@ impl Core {
         Ok(ends)
     }
 
-    /// Writes a last checkpoint. Then nothing needs to be held for the mirror until it is opened again, unless it has put something although what
-    /// comes before that is not done: that has to be read back.
+    /// Writes a last checkpoint. Then nothing needs to be held for the mirror until it is opened again, unless it has put records although earlier
+    /// ones are not done: these must be read back.
     pub(super) fn close(&self) -> Result<()> {
         self.checkpoint()?;
         if self.state.lock().partitions.values().any(|partition| !partition.ahead.is_empty()) {

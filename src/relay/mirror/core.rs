@@ -1,10 +1,10 @@
 //! The core of a mirror: puts each record of the origin into the stream once, whatever happens to the process.
 //!
-//! Each copy carries the place of its original. The journal says for each partition up to which place everything is **done**: in the stream, and
-//! synced. Copies of what comes after it lie from the **floor** on, and are read back when the mirror is opened.
+//! Each copy carries the place of its original. For each partition, the journal has the place up to which all records are **done**: in the stream,
+//! and synced. Copies of later records are at or above the **floor**, and are read back when the mirror is opened.
 //!
 //! **A batch** goes to several shards, and may fail in one of them. Then some records are in the stream although earlier ones are not. Their places
-//! are known until the earlier ones are done; so are the places of those that were read back.
+//! are kept until the earlier ones are done, and so are the places of records that were read back.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use super::origin::{Incoming, Listing, Place, StartAt};
 use super::refused::{OnRefused, Refused};
 use crate::{Error, Journal, Receipt, Result, Stream, Timestamp, extend};
 
-/// A batch that is put has about so many bytes, and up to so many records.
+/// A batch has about this many bytes, and at most this many records.
 const BATCH_BYTES: usize = 1 << 20;
 const BATCH_RECORDS: usize = 1_000;
-/// A checkpoint is due after so many puts.
+/// A checkpoint is due after this many puts.
 const PUTS_BETWEEN_CHECKPOINTS: usize = 20_000;
 
 /// How a mirror is opened.
@@ -68,7 +68,7 @@ pub(super) struct Counts {
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) state: PartitionState,
-    /// What is in the stream although something before it may not be.
+    /// Records that are in the stream although earlier ones may not be.
     pub(super) ahead: BTreeMap<Place, Receipt>,
     /// Since when the origin does not list it.
     pub(super) missing_since: Option<Timestamp>,
@@ -156,14 +156,14 @@ impl Core {
             on_refused,
         };
         if is_new {
-            // What is there is not its own.
+            // The existing records are not its own.
             let (mut entry, floor) = (Entry::default(), core.ends()?);
             entry.about(&core.state.lock().about);
             entry.floor(&floor);
             entry.write(&core.journal)?;
             core.written.lock().floor = floor;
         }
-        // Before anything is put that must not be dropped unseen.
+        // Set before any record is put that must not be dropped unseen.
         extend::hold(stream, &core.hold).set(options.hold_bytes)?;
         if let Some(floor) = written.floor {
             core.read_back(&floor)?;
@@ -199,8 +199,7 @@ impl Core {
             }
             let mut progress = Progress::new(about.start.clone());
             if is_first && matches!(about.start, StartAt::Latest(_)) {
-                // A time, and not what is the latest when the first request comes there: after a crash before the first checkpoint, it still means
-                // the same.
+                // A time, and not the latest record at the first request: it still means the same after a crash before the first checkpoint.
                 progress.state.from = StartAt::AtTimestamp(now);
                 progress.state.is_ended = !partition.is_open;
                 entry.partition(&partition.id, Some(&progress.state));
@@ -226,7 +225,7 @@ impl Core {
         self.journal.log().sync()
     }
 
-    /// Returns from where a partition is read on, or `None` if it was read to its end.
+    /// Returns where reading of a partition continues, or `None` if it was read to its end.
     pub(super) fn next_of(&self, id: &str) -> Option<StartAt> {
         let state = self.state.lock();
         let partition = state.partitions.get(id)?;
@@ -238,7 +237,7 @@ impl Core {
         self.state.lock().partitions.get(id).is_none_or(|partition| partition.state.is_ended)
     }
 
-    /// Notes that a partition was read to its end, or that nothing can be read of it any more.
+    /// Notes that a partition was read to its end, or can no longer be read.
     pub(super) fn end(&self, id: &str) {
         if let Some(partition) = self.state.lock().partitions.get_mut(id) {
             partition.state.is_ended = true;
@@ -322,7 +321,7 @@ impl Core {
         Ok((taken, failed.map_or(Ok(()), Err)))
     }
 
-    /// Hands a record over that the stream cannot hold, or returns the error if there is nobody to take it.
+    /// Passes a record that the stream cannot hold to the function for such records, or returns the error if there is none.
     fn refuse(&self, origin: &str, id: &str, record: &Incoming, error: Error) -> Result<()> {
         let refused = Refused::new(&self.name, origin, id, record, &error);
         let what = format!("record {} of {id} of {origin:?} cannot be put", refused.place);
@@ -346,7 +345,7 @@ impl Core {
         self.state.lock().counts
     }
 
-    /// Returns how far each partition is.
+    /// Returns the position of each partition.
     pub(super) fn partitions(&self) -> BTreeMap<String, PartitionState> {
         let state = self.state.lock();
         state.partitions.iter().map(|(id, partition)| (id.clone(), partition.state.clone())).collect()
@@ -369,7 +368,7 @@ impl Core {
         known.is_some_and(|known| known.is_done(place) || known.ahead.contains_key(place))
     }
 
-    /// Returns whether something is in the stream although what comes before it is not done.
+    /// Returns whether a record is in the stream although earlier ones are not done.
     pub(super) fn is_ahead(&self) -> bool {
         self.state.lock().partitions.values().any(|partition| !partition.ahead.is_empty())
     }

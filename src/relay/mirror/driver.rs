@@ -16,14 +16,14 @@ use crate::{Error, Result, SECOND, event};
 
 /// The partitions are listed this often, and whenever one ends.
 const LIST_INTERVAL: Duration = Duration::from_secs(30);
-/// How long to wait after a failure, the first time and at most, unless the reader says so itself.
+/// How long to wait after a failure, the first time and at most, unless the reader sets the pause.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// A checkpoint is due after this time, by the stream's clock.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
-/// A waiting thread looks this often whether a checkpoint is due.
+/// How often a waiting thread checks whether a checkpoint is due.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// What the threads of a mirror share.
+/// The state that the threads of a mirror share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) core: Core,
@@ -164,7 +164,7 @@ impl Shared {
             let slot = slots.by_id.entry(partition.id.clone()).or_insert_with(|| Slot::new(vec![]));
             slot.parents.clone_from(&partition.parents);
         }
-        // A partition that is no longer listed may still have to be read: that shows whether it is gone.
+        // A partition that is no longer listed may still have to be read, which shows whether it is gone.
         for (id, state) in self.core.partitions() {
             if !state.is_ended {
                 slots.by_id.entry(id).or_insert_with(|| Slot::new(vec![]));
@@ -340,7 +340,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Has all threads end.
+    /// Makes all threads end.
     pub(super) fn stop(&self) {
         self.slots.lock().is_stopped = true;
         self.origin.interrupt();
@@ -369,7 +369,7 @@ impl Shared {
         self.slots.lock().stats(&core, positions)
     }
 
-    /// Marks a partition that may be read as busy, for tests that decide themselves what is read.
+    /// Marks a partition that may be read as busy, for tests that choose themselves what is read.
     #[cfg(test)]
     pub(super) fn take(&self, pick: usize) -> Option<String> {
         let mut slots = self.slots.lock();
@@ -380,7 +380,7 @@ impl Shared {
     }
 }
 
-/// Returns whether a mirror cannot go on after an error.
+/// Returns whether a mirror cannot continue after an error.
 fn is_final(error: &Error) -> bool {
     matches!(error, Error::Closed | Error::Poisoned(_) | Error::Corrupt(_))
 }

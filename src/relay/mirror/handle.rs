@@ -114,7 +114,7 @@ impl Mirror {
         let error = self.shared.error();
         self.shared.stop();
         if extend::is_in_callback() {
-            // It may be that of a thread that would be waited for. What is not noted is found again.
+            // This may be a callback on a thread that would be waited for. Without a checkpoint, the position is found again by reading back.
             return error.map_or(Ok(()), Err);
         }
         for thread in threads {

@@ -1,7 +1,7 @@
-//! The journal of a mirror: how far it is in each partition, and from where its stream has to be read back after a crash.
+//! The journal of a mirror: its position in each partition, and where to start reading its stream back after a crash.
 //!
-//! A record says how one thing is from now on: the origin, one partition, or the **floor**. What is said of partitions comes before the floor that
-//! belongs to it: a floor that is too low does no harm.
+//! A record replaces the state of one thing: the origin, one partition, or the **floor**. The records of partitions come before the floor that
+//! belongs to them: a floor that is too low does no harm.
 
 use std::collections::BTreeMap;
 
@@ -13,37 +13,37 @@ use crate::{
     Journal, JournalOptions, PutRecord, Record, Result, SequenceNumber, ShardId, Stream, StreamReader,
 };
 
-/// The journal is written anew after this many bytes.
+/// The journal is rewritten after this many bytes.
 const JOURNAL_BYTES_MAX: u64 = 256 << 10;
 const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// The number that the next record of each shard had at a moment.
 pub(super) type Floor = BTreeMap<ShardId, SequenceNumber>;
 
-/// What a mirror shows, and from where on.
+/// What a mirror copies, and where it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct About {
     pub(super) kind: String,
     pub(super) origin: String,
-    /// Tells the origin from one of the same name that was deleted.
+    /// Distinguishes the origin from a deleted one of the same name.
     pub(super) incarnation: Option<String>,
-    /// From where partitions are read that are not in the journal.
+    /// Where partitions begin that are not in the journal.
     pub(super) start: StartAt,
-    /// The partitions that were there at first are in the journal, if they begin elsewhere.
+    /// The partitions of the first listing are in the journal, if they begin elsewhere.
     pub(super) has_begun: bool,
 }
 
 /// How far a mirror is in a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PartitionState {
-    /// From where it is read. Everything before and including [`StartAt::After`] is in the stream, and synced.
+    /// Where reading continues. Everything before and including [`StartAt::After`] is in the stream, and synced.
     pub(super) from: StartAt,
     /// It was read to its end.
     pub(super) is_ended: bool,
 }
 
 impl PartitionState {
-    /// Returns the last record that is done with all before it.
+    /// Returns the last record that is done together with all records before it.
     pub(super) fn done(&self) -> Option<&Place> {
         match &self.from {
             StartAt::After(place) => Some(place),
@@ -52,7 +52,7 @@ impl PartitionState {
     }
 }
 
-/// What a journal says.
+/// The contents of a journal.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) about: Option<About>,
@@ -105,7 +105,7 @@ pub(super) fn look(stream: &StreamReader, name: &str) -> Result<Written> {
     Ok(Journal::look(journals_of(stream), name, Written::read)?.0)
 }
 
-/// What is written at one time.
+/// What is written in one go.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     records: Vec<(&'static str, Vec<u8>)>,
@@ -116,12 +116,12 @@ impl Entry {
         self.push("about", about);
     }
 
-    /// Says how far a partition is, or that it is forgotten.
+    /// Adds the state of a partition, or that it is forgotten.
     pub(super) fn partition(&mut self, id: &str, state: Option<&PartitionState>) {
         self.push("partition", &(id, state));
     }
 
-    /// Says from where to read back. It comes last.
+    /// Adds where to start reading back. It comes last.
     pub(super) fn floor(&mut self, floor: &Floor) {
         let floor: BTreeMap<String, u64> =
             floor.iter().map(|(shard, sequence)| (shard.to_string(), sequence.get())).collect();
@@ -136,20 +136,20 @@ impl Entry {
     /// Writes it to a journal.
     pub(super) fn write(&self, journal: &Journal) -> Result<()> {
         let records: Vec<_> = self.records.iter().map(|(key, data)| PutRecord::new(*key, data)).collect();
-        // In order: a crash leaves the first of them. Few fit into one segment of the journal.
+        // In order: a crash leaves a prefix of them. Few fit into one segment of the journal.
         for part in records.chunks(1_000) {
             journal.put_batch(part)?;
         }
         Ok(())
     }
 
-    /// Writes it to a journal in place of all that is there, which says the same.
+    /// Replaces the contents of a journal, which say the same.
     pub(super) fn replace(self, journal: &Journal) -> Result<()> {
         journal.restate(self.records)
     }
 }
 
-/// Returns whether a journal should be written anew, if all that it says has about this many bytes.
+/// Returns whether a journal should be rewritten, if its state has about this many bytes.
 pub(super) fn is_long(journal: &Journal, state_bytes: u64) -> bool {
     journal.bytes() >= JOURNAL_BYTES_MAX.max(4 * state_bytes)
 }

@@ -1,4 +1,4 @@
-//! What a mirror writes into the headers of its records.
+//! The headers that a mirror adds to its records.
 
 use crate::relay::mirror::origin::{Incoming, Place};
 use crate::{PutRecord, Record, Timestamp};
@@ -71,7 +71,7 @@ impl Labels {
 
     /// Returns the copy of a record.
     pub(super) fn record<'a>(&'a self, record: &'a Incoming) -> PutRecord<'a> {
-        // In front of those of the original, which may be a copy itself: of each name, the first counts.
+        // Before the headers of the original, which may be a copy itself: the first header of a name counts.
         let mut copy = PutRecord::new(&record.partition_key, &record.data).header(FROM, self.from.as_bytes());
         if let Some(arrived) = &self.arrived {
             copy = copy.header(ARRIVED, arrived.as_bytes());

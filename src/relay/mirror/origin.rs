@@ -1,4 +1,4 @@
-//! What a mirror shows: something with partitions on the other side, such as a stream of Kinesis with its shards, or a topic of Kafka.
+//! The origin of a mirror: something with partitions on the other side, such as a stream of Kinesis with its shards, or a topic of Kafka.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,16 +13,16 @@ pub(in crate::relay) trait Origin: Send + Sync + fmt::Debug {
     /// What it is: `kinesis`, `kafka`.
     fn kind(&self) -> &'static str;
 
-    /// Its name, which has no spaces: that of the stream or of the topic.
+    /// The name of the stream or topic, without spaces.
     fn name(&self) -> &str;
 
-    /// Lists all its partitions that can be read, those that are older before those that are younger.
+    /// Lists all its readable partitions, older ones before younger ones.
     fn list(&self) -> Result<Listing, Failure>;
 
-    /// Returns a reader of a partition. It asks for nothing yet.
+    /// Returns a reader of a partition. It sends no request yet.
     fn reader(&self, partition: &str, from: &StartAt) -> Box<dyn OriginReader>;
 
-    /// Ends all requests, and those that are sent later: the mirror is closed.
+    /// Ends all current and later requests, because the mirror is closed.
     fn interrupt(&self);
 }
 
@@ -31,7 +31,7 @@ pub(in crate::relay) trait OriginReader: Send {
     /// Returns how long to wait before the next read, for the sake of the other side.
     fn wait(&self) -> Duration;
 
-    /// Reads up to so many records. After a failure, the next call reads on from the same place.
+    /// Reads up to this many records. After a failure, the next call continues at the same place.
     fn read(&mut self, records_max: usize) -> Result<OriginBatch, Failure>;
 
     /// Returns how many requests it has sent.
@@ -41,7 +41,7 @@ pub(in crate::relay) trait OriginReader: Send {
 /// The partitions of an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::relay) struct Listing {
-    /// Tells the origin from one of the same name that was deleted, if it can be told.
+    /// Distinguishes the origin from a deleted one of the same name, if possible.
     pub(in crate::relay) incarnation: Option<String>,
     pub(in crate::relay) partitions: Vec<Partition>,
 }
@@ -49,22 +49,21 @@ pub(in crate::relay) struct Listing {
 /// A partition of an origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::relay) struct Partition {
-    /// Names it for as long as the origin exists. Without spaces.
+    /// Its name for as long as the origin exists, without spaces.
     pub(in crate::relay) id: String,
-    /// Those to be read before it. They need not be listed.
+    /// The partitions to be read before it. They need not be listed.
     pub(in crate::relay) parents: Vec<String>,
     /// It may still get records.
     pub(in crate::relay) is_open: bool,
 }
 
-/// From where a partition is read.
+/// Where reading of a partition begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::relay) enum StartAt {
     /// The oldest record.
     Beginning,
-    /// After the newest record at the time of the first read. If it is not known which that was, from the first record that arrived at this time
-    /// or later.
+    /// After the newest record at the time of the first read. If that record is not known, the first record that arrived at this time or later.
     Latest(#[serde(with = "micros")] Timestamp),
     /// The first record that arrived at this time or later.
     AtTimestamp(#[serde(with = "micros")] Timestamp),
@@ -77,9 +76,9 @@ pub(in crate::relay) enum StartAt {
 pub(in crate::relay) struct OriginBatch {
     /// May be empty although there are more.
     pub(in crate::relay) records: Vec<Incoming>,
-    /// The age of the place that was reached, as seen from the newest record.
+    /// How far the reached place is behind the newest record.
     pub(in crate::relay) behind_latest: Duration,
-    /// There were no more records at that moment.
+    /// There were no more records at the time of the read.
     pub(in crate::relay) is_at_tip: bool,
     /// There will never be more.
     pub(in crate::relay) is_end: bool,

@@ -8,7 +8,7 @@ use crate::{Error, Timestamp, extend};
 
 type Function = dyn Fn(&Refused<'_>) -> Result<(), String> + Send + Sync;
 
-/// Who takes records that the stream cannot hold.
+/// The function that takes records that the stream cannot hold.
 #[derive(Clone)]
 pub(super) struct OnRefused(Arc<Function>);
 

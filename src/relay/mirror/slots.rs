@@ -1,4 +1,4 @@
-//! What the threads of a mirror know of the partitions: when to read which, and what is counted.
+//! The state that the threads of a mirror share about the partitions: when to read which, and the counts.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ pub(super) struct Slots {
     pub(super) list_at: Option<Instant>,
     pub(super) list_failures: u32,
     pub(super) has_listed: bool,
-    /// How often a new list was wanted, and how often it had been when the last one was asked for.
+    /// How often a new list was wanted, and the value of this count when the last one was requested.
     pub(super) lists_wanted: u64,
     pub(super) lists_done: u64,
     pub(super) checkpoint_at: Duration,
@@ -70,7 +70,7 @@ impl Slots {
         }
     }
 
-    /// Has the partitions listed after this time. A list that is on its way may not have what is looked for.
+    /// Requests a list of the partitions after this time. A list in progress may lack the partition that is wanted.
     pub(super) fn want_list(&mut self, after: Duration) {
         self.lists_wanted += 1;
         let at = Instant::now() + after;

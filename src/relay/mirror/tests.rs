@@ -39,10 +39,10 @@ struct Inner {
     partitions: BTreeMap<String, FakePartition>,
     place: u64,
     batch_max: usize,
-    /// So many requests fail.
+    /// How many requests fail.
     failures: u32,
     incarnation: Option<String>,
-    /// What a mirror that starts at the latest may leave out.
+    /// The records that a mirror that starts at the latest may leave out.
     before_latest: BTreeSet<Id>,
 }
 
@@ -53,7 +53,7 @@ struct FakePartition {
     keys: (u8, u8),
     is_closed: bool,
     records: Vec<(u64, Id, Timestamp)>,
-    /// So many of the records are trimmed.
+    /// How many of the records are trimmed.
     trimmed: usize,
 }
 
@@ -73,7 +73,7 @@ impl Inner {
         self.partitions.get_mut(id).unwrap().is_closed = true;
     }
 
-    /// Returns whether a partition is no longer there: closed for as long as records are kept, which its parents then are, too.
+    /// Returns whether a partition is no longer there: closed for as long as records are kept, and then its parents are closed as long, too.
     fn is_expired(&self, id: &str) -> bool {
         let partition = &self.partitions[id];
         partition.is_closed
@@ -269,7 +269,7 @@ enum Operation {
         pick: u8,
         odd: bool,
     },
-    /// The process dies, and the stream goes on for a time without the mirror.
+    /// The process dies, and the stream continues for a time without the mirror.
     KillAndRetain {
         seconds: u16,
     },
@@ -313,10 +313,10 @@ struct World {
     stream: Option<Stream>,
     /// How many records each key has.
     keys: BTreeMap<u8, u32>,
-    /// What was seen in the stream, in order.
+    /// The records seen in the stream, in order.
     seen: BTreeMap<u8, Vec<u32>>,
     seen_to: BTreeMap<ShardId, SequenceNumber>,
-    /// What need not be in the stream, because the origin has trimmed it.
+    /// The records that may be missing in the stream, because the origin has trimmed them.
     may_miss: BTreeSet<Id>,
     /// Retention has dropped something of the stream.
     has_trimmed: bool,
@@ -380,7 +380,7 @@ impl World {
         self.root.join("saved")
     }
 
-    /// Keeps what power loss may bring back.
+    /// Saves the state that power loss may restore.
     fn save(&self) {
         let _ = std::fs::remove_dir_all(self.saved());
         copy_dir(&self.path(), &self.saved());
@@ -550,7 +550,7 @@ impl World {
         self.has_trimmed = true;
     }
 
-    /// Puts a part of what would be put next, as the mirror does, but does not let it know.
+    /// Puts a part of the next records as the mirror would, without its knowledge.
     fn put_some(&mut self, pick: u8, odd: bool) {
         let Some(id) = self.shared().take(pick.into()) else { return };
         let Some(from) = self.shared().core.next_of(&id) else { return };
@@ -603,7 +603,7 @@ impl World {
         self.open_mirror();
     }
 
-    /// Reads what is new in the stream. Each record has to be a new one of its key, behind those before.
+    /// Reads what is new in the stream. Each record must be a new one of its key, and follow the earlier ones.
     fn look(&mut self) {
         let stream = self.stream().clone();
         for shard in stream.shards() {
@@ -705,7 +705,7 @@ fn l2_what_was_put_is_held_for_the_mirror_until_it_has_been_read_back() {
     assert_eq!(world.seen.values().map(Vec::len).sum::<usize>(), 30);
     world.apply(&Operation::KillAndRetain { seconds: 1_999 });
     assert_eq!(world.shared().stats().recognised, 30);
-    // Once the originals were read again, and that is noted, retention drops it.
+    // Once the originals were read again and this is checkpointed, retention drops the copies.
     read_all(&mut world);
     world.apply(&Operation::Checkpoint);
     // While there is a hold, whole segments are dropped: the first pass begins a new one.
@@ -778,7 +778,7 @@ fn l2_a_batch_of_which_one_shard_takes_only_a_part_is_completed_in_order() {
         world.look();
         rounds += 1;
         if rounds == 5 {
-            // What is there although earlier records are not lies above the floor.
+            // Records that are there although earlier ones are not are above the floor.
             world.shared().core.checkpoint().unwrap();
             world.apply(&Operation::Kill);
             world.stream().set_limits(Limits::none().write_records_per_second(5)).unwrap();

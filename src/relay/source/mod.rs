@@ -1,4 +1,4 @@
-//! What processors of records from elsewhere share, whatever elsewhere is: the spools of their shards, and their counts.
+//! The parts that processors of all remote sources share: the spools of their shards, and their counts.
 
 pub(super) mod settings;
 #[cfg_attr(not(feature = "relay-kinesis"), allow(dead_code, reason = "only shards of Kinesis end"))]

@@ -10,7 +10,7 @@ use super::spool::SpoolStream;
 use crate::extend::{check_name, check_range};
 use crate::{Error, PartProcessor, Position, Result, Stream};
 
-/// Where spools are, and how long they get.
+/// Where spools are, and how large they get.
 #[derive(Debug, Clone)]
 pub(in crate::relay) struct Spools {
     pub(in crate::relay) directory: Option<PathBuf>,
@@ -28,7 +28,7 @@ impl Spools {
         check_range("spool_bytes", self.bytes, 64 << 10..=16 << 30)
     }
 
-    /// Deletes what a crash has left in a directory of their own. A spool that somebody uses is locked, and stays.
+    /// Deletes spools that a crash has left in a dedicated directory. A spool in use is locked, and stays.
     pub(in crate::relay) fn delete_old(&self) {
         for spool in self.directory.iter().flat_map(|spools| Stream::list(spools).unwrap_or_default()) {
             let _ = Stream::delete(spool);
@@ -42,7 +42,7 @@ impl Spools {
     }
 }
 
-/// Checks what a service can begin with.
+/// Checks the start settings of a service.
 pub(in crate::relay) fn check_start(service: &str, part: &PartProcessor) -> Result<()> {
     // It is the name of a consumer group in each spool.
     check_name("a processor", part.name())?;

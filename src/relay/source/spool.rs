@@ -1,7 +1,7 @@
 //! A spool: the records of one shard elsewhere, in a small stream on this machine that a processor reads, and that is deleted at the end.
 //!
-//! **Time.** The spool's clock is not that of the day: it says how far arrivals have come elsewhere. So records have the times of arrival that they
-//! have there, and windows by arrival end once nothing more can come that belongs to them.
+//! **Time.** The spool's clock does not show the present: it shows how far arrivals have come in the source. So records keep their arrival times of
+//! the source, and windows by arrival end once no more of their records can come.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub(in crate::relay) struct Done {
 }
 
 impl Done {
-    /// Notes that everything below a number is done, and whether there is more to be done than the records from there on, such as an open window.
+    /// Notes that everything below a number is done, and whether more is unfinished than the records from there on, such as an open window.
     pub(in crate::relay) fn note(&self, next: SequenceNumber, has_state: bool) {
         *self.place.lock() = (next, has_state);
     }
@@ -66,21 +66,21 @@ pub(in crate::relay) struct SpoolStream {
     path: PathBuf,
     clock: Arc<ArrivalClock>,
     bytes_max: u64,
-    /// What was put and is not done: the number behind the last record of a put, and the bytes of the put.
+    /// The puts that are not done: the number behind the last record of a put, and the bytes of the put.
     open: VecDeque<(SequenceNumber, u64)>,
     bytes: u64,
     next: SequenceNumber,
     done: Arc<Done>,
 }
 
-/// The largest record of Kinesis has 10 MiB. A segment has to hold one.
+/// The largest record of Kinesis has 10 MiB. A segment must hold one.
 const RECORD_BYTES_MAX: u64 = 11 << 20;
 const SEGMENT_BYTES: u64 = 16 << 20;
 /// A spool has one shard, until its end.
 pub(in crate::relay) const SHARD: ShardId = ShardId::new(0);
 
 impl SpoolStream {
-    /// Creates a spool in a directory that is not there yet.
+    /// Creates a spool in a directory that does not exist yet.
     pub(in crate::relay) fn create(path: PathBuf, bytes_max: u64) -> Result<Self> {
         let clock = Arc::new(ArrivalClock::default());
         let options = StreamOptions::new()
@@ -113,7 +113,7 @@ impl SpoolStream {
         has_room
     }
 
-    /// Puts records that arrived elsewhere, in order. Returns how many of them were put before an error, and that.
+    /// Puts records that arrived elsewhere, in order. Returns how many of them were put before an error, and the error.
     pub(in crate::relay) fn put(&mut self, records: &[Arrived<'_>]) -> (usize, Result<()>) {
         let Some(stream) = &self.stream else { return (0, Ok(())) };
         let mut count = 0;
@@ -153,7 +153,7 @@ impl SpoolStream {
         Ok(())
     }
 
-    /// Ends the shard: nothing comes any more. The processor ends its windows then. A shard that is split has an end.
+    /// Ends the shard: no more records come. The processor then ends its windows. The shard is split, so that it has an end.
     pub(in crate::relay) fn end(&self) -> Result<()> {
         if let Some(stream) = &self.stream
             && stream.shards().len() == 1
@@ -171,7 +171,7 @@ impl SpoolStream {
 
 impl Drop for SpoolStream {
     fn drop(&mut self) {
-        // What cannot be deleted stays, which harms nobody: nothing in it is read again.
+        // Files that cannot be deleted stay, which does no harm: they are never read again.
         if let Some(stream) = self.stream.take() {
             let _ = stream.close();
         }

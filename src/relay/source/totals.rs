@@ -9,9 +9,9 @@ use crate::ProcessorStats;
 /// What processors of single shards have done together.
 #[derive(Debug, Default)]
 pub(in crate::relay) struct Totals {
-    /// Of those that have ended.
+    /// The counts of processors that have ended.
     ended: Mutex<ProcessorStats>,
-    /// The last error that is no processor's.
+    /// The last error that did not come from a processor.
     last_error: Mutex<Option<String>>,
 }
 

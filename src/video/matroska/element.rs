@@ -3,7 +3,7 @@
 /// The most bytes that an element's id and size take.
 pub(crate) const HEAD_BYTES_MAX: usize = 12;
 
-/// The size of an element that ends where an element begins which cannot be its child.
+/// The size of an element that ends at the first element that cannot be its child.
 const UNKNOWN_SIZE: u64 = u64::MAX;
 
 /// The id and the size of an element.
@@ -16,7 +16,7 @@ pub(crate) struct Head {
     pub(crate) len: usize,
 }
 
-/// The bytes are no head of an element.
+/// The bytes are not the head of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NoHead;
 
@@ -65,7 +65,7 @@ pub(crate) fn text(payload: &[u8]) -> Option<&str> {
     std::str::from_utf8(&payload[..end]).ok()
 }
 
-/// The elements that a slice holds, one behind the other.
+/// The consecutive elements of a slice.
 #[derive(Debug, Clone)]
 pub(crate) struct Elements<'a> {
     rest: &'a [u8],

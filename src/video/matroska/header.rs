@@ -1,4 +1,4 @@
-//! What comes before the clusters: the header of the document, the information of the segment, its tracks and tags.
+//! The elements before the clusters: the header of the document, the information of the segment, its tracks and tags.
 
 use super::element::{NoHead, elements, text, uint};
 use super::ids;
@@ -10,9 +10,9 @@ const TRACKS_MAX: usize = 3;
 pub(crate) const TAGS_MAX: usize = 10;
 const TAG_NAME_BYTES_MAX: usize = 128;
 const TAG_VALUE_BYTES_MAX: usize = 256;
-/// What begins the names of tags that the service adds.
+/// The prefix of the names of tags that the service adds.
 const SERVICE_TAGS: &str = "AWS_KINESISVIDEO_";
-/// The scale of a segment that does not say it: a timecode is a millisecond.
+/// The default scale of a segment: a timecode is a millisecond.
 pub(super) const TIMESTAMP_SCALE_DEFAULT: u64 = 1_000_000;
 
 pub(super) fn invalid(reason: impl Into<Box<str>>) -> VideoError {
@@ -43,7 +43,7 @@ pub(super) fn check_document(payload: &[u8]) -> Result<(), VideoError> {
     Ok(())
 }
 
-/// Returns how many nanoseconds a timecode of the segment means. Blanks what is said of the length of the whole, which a fragment does not have.
+/// Returns how many nanoseconds a timecode of the segment means. Blanks the total duration, which does not apply to a fragment.
 pub(super) fn read_info(payload: &mut [u8]) -> Result<u64, VideoError> {
     let mut scale = TIMESTAMP_SCALE_DEFAULT;
     let (mut to_blank, mut has_duration) = (vec![], false);
@@ -61,7 +61,7 @@ pub(super) fn read_info(payload: &mut [u8]) -> Result<u64, VideoError> {
             _ => {}
         }
     }
-    // Once the duration is blank, a checksum does not hold any more.
+    // Once the duration is blank, a checksum is no longer valid.
     if has_duration {
         to_blank.into_iter().for_each(|range| blank(&mut payload[range]));
     }
@@ -70,7 +70,7 @@ pub(super) fn read_info(payload: &mut [u8]) -> Result<u64, VideoError> {
 
 /// Turns an element into an empty one of the same length.
 fn blank(element: &mut [u8]) {
-    // The size is in as many bytes as it takes to end where the element ends.
+    // The size takes as many bytes as necessary to end where the element ends.
     let len = element.len() as u64;
     let size_len = if len <= 128 { 1 } else { 8 };
     let size = len - 1 - size_len;
@@ -81,7 +81,7 @@ fn blank(element: &mut [u8]) {
     element[1 + size_len..].fill(0);
 }
 
-/// What an ingest has to know of a track.
+/// The data of a track that an ingest needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TrackHead {
     pub(super) number: u64,
@@ -131,7 +131,7 @@ fn read_track(payload: &[u8]) -> Result<TrackHead, VideoError> {
     if track.number == 0 { Err(invalid("a track has no number")) } else { Ok(track) }
 }
 
-/// Returns a number that is equal for tracks, given by their payload, that a decoder can be set up for with the same data.
+/// Returns a number that is equal for tracks, given by their payload, whose decoder setup is the same.
 pub(super) fn setup_of(payload: &[u8]) -> Result<u32, VideoError> {
     let mut setup = vec![];
     for entry in elements(payload) {
@@ -166,8 +166,7 @@ pub(super) fn setup_of(payload: &[u8]) -> Result<u32, VideoError> {
 /// Tags as names and values.
 pub(crate) type TagList = Vec<(String, String)>;
 
-/// Adds the tags that are not about a single track. Those that the service adds itself are left out, so that what it hands out can be sent
-/// to it again.
+/// Adds the tags that are not about a single track. Those that the service adds itself are left out, so that its output can be ingested again.
 pub(super) fn read_tags(payload: &[u8], tags: &mut TagList) -> Result<(), VideoError> {
     for element in elements(payload) {
         let element = element?;
@@ -211,7 +210,7 @@ fn read_tag(payload: &[u8], tags: &mut TagList) -> Result<(), VideoError> {
     }
     match (name, value) {
         (Some(name), Some(value)) if !name.starts_with(SERVICE_TAGS) => set_tag(tags, name, value),
-        // Without a text, it is binary, or only has tags of its own.
+        // Without a text, it is binary, or only has nested tags.
         _ => Ok(()),
     }
 }

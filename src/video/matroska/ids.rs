@@ -5,7 +5,7 @@ pub(crate) const EBML: u32 = 0x1A45_DFA3;
 pub(crate) const EBML_MAX_ID_LENGTH: u32 = 0x42F2;
 pub(crate) const EBML_MAX_SIZE_LENGTH: u32 = 0x42F3;
 pub(crate) const DOC_TYPE: u32 = 0x4282;
-/// Room that may be overwritten, anywhere.
+/// Padding, which may be anywhere.
 pub(crate) const VOID: u32 = 0xEC;
 /// The checksum of the elements behind it in the same parent.
 pub(crate) const CRC_32: u32 = 0xBF;

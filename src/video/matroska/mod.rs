@@ -1,4 +1,4 @@
-//! Matroska: cutting what a producer sends into fragments, writing what a consumer gets, and reading a fragment.
+//! Matroska: cutting a producer's data into fragments, writing the output for consumers, and parsing a fragment.
 
 pub(crate) mod cut;
 pub(crate) mod element;

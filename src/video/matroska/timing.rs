@@ -1,4 +1,4 @@
-//! The times of the frames of a fragment, from which follow its length and whether each track is there.
+//! The times of the frames of a fragment, which give its length and show whether each track has frames.
 
 use super::header::TrackHead;
 use crate::video::error::{AckErrorId, VideoError};
@@ -13,7 +13,7 @@ pub(super) struct BlockHead {
     /// The timecode, from that of the cluster on.
     pub(super) relative: i16,
     pub(super) frame_count: u64,
-    /// In timecodes. `None` if the block does not say it.
+    /// In timecodes. `None` if the block does not specify it.
     pub(super) duration: Option<u64>,
 }
 
@@ -108,8 +108,7 @@ impl Timing {
         Ok(())
     }
 
-    /// Returns how long the fragment plays, in nanoseconds. The last frame of a track that says no duration lasts as long as the one before
-    /// it.
+    /// Returns how long the fragment plays, in nanoseconds. The last frame of a track without durations lasts as long as the one before it.
     pub(super) fn end(&self, are_tracks_sparse: bool) -> Result<u64, VideoError> {
         let missing = self.tracks.iter().find(|track| !track.has_frames);
         if let Some(track) =
@@ -124,7 +123,7 @@ impl Timing {
             let latest = track.latest?;
             let guess =
                 track.before.map_or(latest, |before| latest.saturating_add(latest.saturating_sub(before)));
-            // A fragment is not too long by a guess.
+            // A guess must not make a fragment too long.
             Some(guess.min(FRAGMENT_NS_MAX))
         });
         Ok(u64::try_from(ends.fold(self.end_ns, i64::max)).unwrap_or(0))

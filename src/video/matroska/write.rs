@@ -2,7 +2,7 @@
 
 use super::ids;
 
-/// The head of a segment whose size is not known.
+/// The head of a segment of unknown size.
 pub(crate) const SEGMENT_HEAD: [u8; 12] =
     [0x18, 0x53, 0x80, 0x67, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
 
@@ -18,7 +18,7 @@ pub(crate) fn long_size(size: u64) -> [u8; 8] {
     (size | 1 << 56).to_be_bytes()
 }
 
-/// Appends a size in as few bytes as it takes.
+/// Appends a size in as few bytes as possible.
 fn push_size(out: &mut Vec<u8>, size: u64) {
     // All ones would mean that the size is unknown.
     let len = (1..8).find(|&len| size < (1 << (7 * len)) - 1).unwrap_or(8);
@@ -40,7 +40,7 @@ pub(crate) fn push_parent(out: &mut Vec<u8>, id: u32, fill: impl FnOnce(&mut Vec
     push(out, id, &children);
 }
 
-/// Appends tags, without a target: they are those of the whole segment. Appends nothing if there are none.
+/// Appends tags without a target, which apply to the whole segment. Appends nothing if there are none.
 pub(crate) fn push_tags<'a>(out: &mut Vec<u8>, tags: impl IntoIterator<Item = (&'a str, &'a str)>) {
     let mut tags = tags.into_iter().peekable();
     if tags.peek().is_none() {

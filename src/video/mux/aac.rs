@@ -1,4 +1,4 @@
-//! The configuration of AAC, and the header that each frame has where there is no configuration before it.
+//! The configuration of AAC, and the header of each frame in formats without a separate configuration.
 
 use super::bits::Bits;
 use crate::video::VideoError;
@@ -29,7 +29,7 @@ impl AudioConfig {
             let mut object_type = object_type(&mut bits)?;
             let sample_rate = sample_rate(&mut bits)?;
             let channel_configuration = bits.bits(4)?;
-            // SBR and PS: the rate that comes out of the decoder, then the kind of AAC below.
+            // SBR and PS: the output rate of the decoder, then the underlying kind of AAC.
             if matches!(object_type, 5 | 29) {
                 self::sample_rate(&mut bits)?;
                 object_type = self::object_type(&mut bits)?;

@@ -1,4 +1,4 @@
-//! Reads numbers of any number of bits, and those of H.264 and H.265 whose length is part of them.
+//! Reads numbers of any number of bits, and the variable-length numbers of H.264 and H.265.
 
 /// Bits of a slice, the highest of each byte first.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl<'a> Bits<'a> {
         (self.at <= self.bytes.len() * 8).then_some(())
     }
 
-    /// Returns an unsigned number in Exp-Golomb code: as many zeros as it has bits behind its first one.
+    /// Returns an unsigned number in Exp-Golomb code: as many zeros as there are bits after its first one.
     pub(super) fn golomb(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.bit()? {
@@ -42,7 +42,7 @@ impl<'a> Bits<'a> {
         Some(((1 << zeros) - 1) + self.bits(zeros)?)
     }
 
-    /// Returns a number with a sign in Exp-Golomb code.
+    /// Returns a signed number in Exp-Golomb code.
     pub(super) fn signed_golomb(&mut self) -> Option<i32> {
         let code = self.golomb()?;
         let value = i32::try_from(code.div_ceil(2)).ok()?;

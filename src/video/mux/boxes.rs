@@ -1,6 +1,6 @@
-//! Writes boxes of ISO/IEC 14496-12: a size, a kind, and what is in them.
+//! Writes boxes of ISO/IEC 14496-12: a size, a kind, and their contents.
 
-/// Bytes of boxes that grow. Sizes are filled in when a box ends.
+/// The growing bytes of boxes. Sizes are filled in when a box ends.
 #[derive(Debug, Default)]
 pub(super) struct Boxes {
     pub(super) bytes: Vec<u8>,
@@ -60,7 +60,7 @@ impl Boxes {
         self.bytes.resize(self.bytes.len() + count, 0);
     }
 
-    /// Appends a matrix that changes nothing.
+    /// Appends an identity matrix.
     pub(super) fn identity(&mut self) {
         for value in [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30] {
             self.u32(value);

@@ -1,4 +1,4 @@
-//! Clips: fragments joined to one MP4 file that plays while it still loads.
+//! Clips: fragments joined into one MP4 file that can play while it is still loading.
 
 use std::io::Write;
 
@@ -114,7 +114,7 @@ impl<'m> Clip<'m> {
         Ok(clip)
     }
 
-    /// Appends a fragment. `refused_at` is its index, if it may not differ from those before it.
+    /// Appends a fragment. `refused_at` is its index, if it must not differ from earlier ones.
     fn add(
         &mut self,
         media: &'m Media<'m>,
@@ -155,7 +155,7 @@ impl<'m> Clip<'m> {
         Ok(())
     }
 
-    /// Finds the track of the clip that goes on with a fragment's track: the same of its kind, by order.
+    /// Finds the track of the clip that a fragment's track continues: the one at the same index among those of its kind.
     fn join(
         &mut self,
         track: &'m Track,
@@ -181,8 +181,8 @@ impl<'m> Clip<'m> {
     }
 }
 
-/// Returns the frames of a fragment that a clip plays: those of pictures and sound. Of the `first` fragment, no pictures before its first key frame, be
-/// it in the order of decoding or of presentation: what they are made of came before the clip.
+/// Returns the frames of a fragment that a clip plays: those of pictures and sound. In the first fragment, pictures before the first key frame, in
+/// the order of decoding or of presentation, are left out: they depend on data before the clip.
 fn played<'m>(media: &'m Media<'m>, is_first: bool) -> impl Iterator<Item = &'m Frame<'m>> {
     let begin = |track: &Track| {
         let mut frames = media.frames.iter().enumerate();
@@ -206,7 +206,7 @@ struct Joined {
     kind: TrackKind,
     output: usize,
     entry: usize,
-    /// The index of the sample that its next frame has become.
+    /// The index of the sample of its next frame.
     next: usize,
 }
 
@@ -252,7 +252,7 @@ impl<'m> ClipTrack<'m> {
         });
         let placement = Placement { offset_ns, after, decoding: Decoding::AtPresentation };
         let samples = timing::samples(track, scale, frames, placement)?;
-        // Sound that overlaps what was before it is shifted behind it by a tick.
+        // Sound that overlaps earlier sound is shifted to a tick after it.
         let mut earliest = self.samples.last().map_or(i64::MIN, |last| last.decode + 1);
         for sample in samples {
             let decode = sample.decode.max(earliest);

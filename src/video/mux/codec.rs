@@ -4,7 +4,7 @@ use super::aac::AudioConfig;
 use super::nal::ParameterSets;
 use crate::video::{Track, TrackKind, VideoError};
 
-/// A sampling rate above which a track is damaged.
+/// A track with a higher sampling rate counts as damaged.
 const SAMPLE_RATE_MAX: u32 = 768_000;
 
 /// Parameters of a codec have a few hundred bytes.
@@ -17,7 +17,7 @@ pub(crate) enum Codec {
     H265(ParameterSets),
     MotionJpeg,
     Aac(AudioConfig),
-    /// Uncompressed, as whole numbers with signs.
+    /// Uncompressed, as signed whole numbers.
     Pcm {
         bytes_per_sample: u32,
         is_big_endian: bool,
@@ -53,7 +53,7 @@ impl Codec {
         }
     }
 
-    /// A `WAVEFORMATEX`, whose numbers have their lowest byte first.
+    /// Reads a `WAVEFORMATEX`, whose numbers are little-endian.
     fn of_wave(track: &Track, private: &[u8]) -> Result<Self, VideoError> {
         let number =
             |at: usize| private.get(at..at + 2).map(|two| u16::from(two[0]) | u16::from(two[1]) << 8);
@@ -73,7 +73,7 @@ impl Codec {
 
     fn pcm(track: &Track, bits: u32, is_big_endian: bool) -> Result<Self, VideoError> {
         match bits {
-            // A sample of 8 bits has no sign in Matroska, and one in MP4.
+            // Samples of 8 bits are unsigned in Matroska, and signed in MP4.
             16 | 24 | 32 => Ok(Self::Pcm { bytes_per_sample: bits / 8, is_big_endian }),
             _ => {
                 let what = format!("{} has {bits} bits a sample, not 16, 24 or 32", named(track));
@@ -90,7 +90,7 @@ impl Codec {
         }
     }
 
-    /// Returns the bytes that sound has for one moment in all channels, if each moment has as many.
+    /// Returns the bytes of sound for one moment in all channels, if each moment has the same number.
     pub(crate) fn moment_bytes(&self, channels: u32) -> Option<u32> {
         match self {
             Self::Pcm { bytes_per_sample, .. } => bytes_per_sample.checked_mul(channels),

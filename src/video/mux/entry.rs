@@ -5,7 +5,7 @@ use super::boxes::Boxes;
 use super::codec::not_in;
 use crate::video::{Track, TrackKind, VideoError};
 
-/// Checks that MP4 can hold a track's codec, and Kinesis' players know how.
+/// Checks that MP4 can hold a track's codec, and that Kinesis' players support it.
 pub(super) fn check(track: &Track, codec: &Codec) -> Result<(), VideoError> {
     match codec {
         Codec::MotionJpeg => Err(not_in(track, "MP4")),
@@ -75,7 +75,7 @@ fn audio(
         boxes.u16(track.channels as u16);
         boxes.u16(if track.bit_depth == 0 || kind != b"ipcm" { 16 } else { track.bit_depth as u16 });
         boxes.zeros(4);
-        // A higher rate does not fit, and stands in the time scale.
+        // A higher rate does not fit, and is in the time scale.
         boxes.u32(if sample_rate > 0xFFFF { 0 } else { sample_rate << 16 });
         configuration(boxes);
     });
@@ -102,7 +102,7 @@ fn descriptor(tag: u8, content: &[u8]) -> Vec<u8> {
     [&header[..], content].concat()
 }
 
-/// Appends what is the same in each track: which kind of media, and where it is.
+/// Appends the common part of each track: the kind of media, and where it is.
 pub(super) fn write_media_information(boxes: &mut Boxes, kind: TrackKind, tables: impl FnOnce(&mut Boxes)) {
     boxes.add(b"minf", |boxes| {
         if kind == TrackKind::Video {
@@ -135,7 +135,7 @@ pub(super) fn write_handler(boxes: &mut Boxes, kind: TrackKind) {
     });
 }
 
-/// Returns a language as three letters of five bits. What is not known is `und`.
+/// Returns a language as three letters of five bits. An unknown language is `und`.
 pub(super) fn language(track: &Track) -> u16 {
     let language = track.language.as_deref().unwrap_or("und").as_bytes();
     let is_code = language.len() == 3 && language.iter().all(u8::is_ascii_lowercase);

@@ -1,4 +1,4 @@
-//! Fragmented MP4: a segment that describes the tracks, and one for each fragment, which is made of nothing but the fragment.
+//! Fragmented MP4: a segment that describes the tracks, and one for each fragment, which depends only on the fragment.
 
 use super::Codec;
 use super::boxes::Boxes;
@@ -20,7 +20,7 @@ pub struct SegmentPlace {
     pub track: Option<u64>,
 }
 
-/// A track that can be written, with what MP4 has to know of it.
+/// A track that can be written, with the data that MP4 needs.
 struct Output<'t> {
     track: &'t Track,
     codec: Codec,

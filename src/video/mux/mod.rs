@@ -1,4 +1,4 @@
-//! Writes what players take from fragments: fragmented MP4, MP4, MPEG-TS, and pictures.
+//! Converts fragments into the formats of players: fragmented MP4, MP4, MPEG-TS, and pictures.
 
 mod aac;
 mod bits;
@@ -24,5 +24,5 @@ pub use picture::PictureCodec;
 pub(super) use picture::picture;
 pub use transport::ts_segment;
 
-/// The ticks a second in which movies and the edits of their tracks are measured.
+/// The ticks per second of movies and of the edits of their tracks.
 const MOVIE_TIMESCALE: u32 = 90_000;

@@ -5,14 +5,14 @@ use crate::video::VideoError;
 
 const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
-/// What a decoder configuration record of ISO/IEC 14496-15 holds.
+/// The contents of a decoder configuration record of ISO/IEC 14496-15.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ParameterSets {
-    /// The NAL units with the parameters, in the order in which a decoder wants them.
+    /// The NAL units with the parameters, in the order that a decoder requires.
     units: Vec<Vec<u8>>,
-    /// How many bytes stand before each NAL unit of a frame and tell its length.
+    /// How many bytes before each NAL unit of a frame contain its length.
     length_bytes: usize,
-    /// By how many frames the order of decoding is ahead of that of presentation, if the parameters say.
+    /// By how many frames decoding is ahead of presentation, if the parameters specify it.
     pub(super) reorder_frames: Option<u32>,
 }
 
@@ -92,8 +92,7 @@ impl ParameterSets {
         }
     }
 
-    /// Appends the NAL units of a frame with start codes in the place of their lengths, without those that `is_left_out`, by their first
-    /// byte.
+    /// Appends the NAL units of a frame with start codes instead of their lengths, except those that `is_left_out` excludes by their first byte.
     pub(super) fn write_frame(
         &self,
         frame: &[u8],

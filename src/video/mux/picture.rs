@@ -1,4 +1,4 @@
-//! Pictures for a decoder of the user's: key frames, each of which can be decoded by itself.
+//! Pictures for the user's decoder: key frames, each of which can be decoded by itself.
 
 use super::Codec;
 use super::codec::not_in;
@@ -16,7 +16,7 @@ pub enum PictureCodec {
     Jpeg,
 }
 
-/// Returns a key frame as something that can be decoded without anything else.
+/// Returns a key frame in a form that can be decoded by itself.
 pub(crate) fn picture(track: &Track, frame: &Frame<'_>) -> Result<(PictureCodec, Vec<u8>), VideoError> {
     let codec = match Codec::of(track)? {
         Codec::MotionJpeg => return Ok((PictureCodec::Jpeg, frame.data.to_vec())),

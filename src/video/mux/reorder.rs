@@ -1,11 +1,11 @@
-//! How far the order of decoding may be ahead of the order of presentation, from the sequence parameter sets of H.264 and H.265.
+//! How far decoding may be ahead of presentation, from the sequence parameter sets of H.264 and H.265.
 
 use super::bits::Bits;
 
 /// The most that either standard allows.
 const REORDER_FRAMES_MAX: u32 = 16;
 
-/// Returns the payload of a NAL unit without the bytes that keep start codes out of it.
+/// Returns the payload of a NAL unit without its emulation prevention bytes.
 fn payload(unit: &[u8], header_bytes: usize) -> Vec<u8> {
     let mut payload = Vec::with_capacity(unit.len());
     let mut zeros = 0;

@@ -1,4 +1,4 @@
-//! The description of a clip: which samples it has, when they play, where they are.
+//! The description of a clip: its samples, when they play, and where they are.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::fragmented::{write_media_header, write_movie_header, write_track_head
 use super::{MOVIE_TIMESCALE, entry};
 use crate::video::TrackKind;
 
-/// Samples of a track that lie behind one another in the file.
+/// Consecutive samples of a track in the file.
 pub(super) struct Chunk {
     /// The index of the track.
     pub(super) track: usize,
@@ -17,7 +17,7 @@ pub(super) struct Chunk {
     pub(super) samples: Range<usize>,
 }
 
-/// Returns all that comes before the samples of a clip, which have that many bytes.
+/// Returns everything before the samples of a clip, which have `media_bytes` bytes.
 pub(super) fn write(clip: &Clip<'_>, media_bytes: u64) -> Vec<u8> {
     let mut boxes = Boxes::default();
     boxes.add(b"ftyp", |boxes| {
@@ -25,11 +25,11 @@ pub(super) fn write(clip: &Clip<'_>, media_bytes: u64) -> Vec<u8> {
         boxes.u32(0x200);
         boxes.raw(b"isomiso2avc1mp41");
     });
-    // A size of 64 bits stands behind the kind.
+    // A size of 64 bits comes after the kind.
     let is_large = media_bytes > u64::from(u32::MAX) - 8;
     let mdat_header = if is_large { 16 } else { 8 };
     let start = boxes.bytes.len();
-    // How long the description is does not depend on the offsets in it.
+    // The length of the description does not depend on the offsets in it.
     let is_far = media_bytes > u64::from(u32::MAX) / 2;
     let mut movie =
         Movie { clip, timings: clip.tracks.iter().map(Timing::of).collect(), is_far, media_at: 0 };
@@ -86,7 +86,7 @@ impl Timing {
     }
 }
 
-/// Uncompressed sound that goes on without gaps is described by moments, as old players expect it.
+/// Uncompressed sound without gaps is described by moments, as old players expect.
 fn moment_bytes(track: &ClipTrack<'_>, durations: &[u32]) -> Option<u32> {
     let [(described, codec)] = &track.entries[..] else { return None };
     let bytes = codec.moment_bytes(described.channels)?;
@@ -159,7 +159,7 @@ impl Movie<'_, '_> {
         });
     }
 
-    /// Nothing until the track begins, and then its media from its first presentation.
+    /// Writes an empty edit until the track begins, and then its media from its first presentation.
     fn write_edits(&self, boxes: &mut Boxes, index: usize) {
         let delay = self.delay(index);
         boxes.add_full(b"elst", 1, 0, |boxes| {

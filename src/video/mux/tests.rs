@@ -1,4 +1,4 @@
-//! Tests of what no player shows: numbers of bits, headers, orders of decoding.
+//! Tests of what no player shows: bit-level numbers, headers, decoding orders.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use super::timing::{self, Decoding, Placement, Sample, Scale};
 use super::{Codec, SegmentPlace, fmp4_segment, ts_segment};
 use crate::video::{Frame, Media, Track, TrackKind};
 
-/// What x264 writes for 192 by 108 pixels with three B frames: the profile has a VUI with two frames of reordering.
+/// The output of x264 for 192 by 108 pixels with three B frames: the profile has a VUI with two frames of reordering.
 const AVC: &[u8] = &[
     1, 0x64, 0, 0x0B, 0xFF, 0xE1, 0, 25, 0x67, 0x64, 0, 0x0B, 0xAC, 0xD9, 0x43, 0x0F, 0xFB, 0xC0, 0x44, 0, 0,
     3, 0, 4, 0, 0, 3, 0, 0xC8, 0x3C, 0x50, 0xA6, 0x58, 1, 0, 4, 0x68, 0xEF, 0x8F, 0xCB, 0xFD, 0xF8, 0xF8, 0,
@@ -195,10 +195,10 @@ fn sound_goes_on_without_gaps_unless_there_are_any() {
     let wanted = [0, 1_024, 2_048, 3_072, 51_072, 52_096];
     assert_eq!(times.iter().map(|time| time.0).collect::<Vec<_>>(), wanted);
     assert_eq!(times[3].2, 48_000, "the gap belongs to the frame before it");
-    // What was before goes on, too.
+    // Sound from before also continues.
     let times = timed(&track, &frames[1..3], Decoding::AtPresentation, Some(1_024));
     assert_eq!(times.iter().map(|time| time.0).collect::<Vec<_>>(), [1_024, 2_048]);
-    // Sound that a producer counts too fast stays with its times.
+    // Sound whose times advance too fast keeps the producer's times.
     let fast = frames_of_sound_that_is_too_short();
     let times = timed(&track, &fast, Decoding::AtPresentation, None);
     assert_eq!(times.last().map(|time| time.0), Some(99 * 960));
@@ -211,7 +211,7 @@ fn frames_of_sound_that_is_too_short() -> Vec<Frame<'static>> {
 
 #[test]
 fn packets_are_numbered_on_from_segment_to_segment() {
-    // Frames of all sizes, down to such as have fewer bytes than packets are needed to fill the numbers.
+    // Frames of all sizes, down to those with fewer bytes than the packets that are needed to fill the numbers.
     for bytes in [5, 100, 160, 183, 184, 185, 200] {
         for count in 1..20 {
             let times: Vec<_> = (0..count).map(|index| index * 40).collect();

@@ -1,4 +1,4 @@
-//! From the times of a fragment's frames to what containers need: whole ticks, an order of decoding, durations.
+//! Converts the times of a fragment's frames to what containers need: whole ticks, decoding times, durations.
 
 use std::borrow::Borrow;
 
@@ -11,7 +11,7 @@ pub(super) const VIDEO_TIMESCALE: u32 = 90_000;
 /// How far the times of a producer may be from the exact ones of its sound: those of Matroska are usually whole milliseconds.
 const ROUNDING_NS: i64 = 1_000_000;
 
-/// The duration of the only frame of a track, if nothing tells it.
+/// The duration of the only frame of a track, if nothing specifies it.
 const DURATION_NS_DEFAULT: i64 = 40_000_000;
 
 /// A frame with its times, in ticks of its track's scale.
@@ -19,13 +19,13 @@ const DURATION_NS_DEFAULT: i64 = 40_000_000;
 pub(super) struct Sample<'f> {
     pub(super) presentation: i64,
     pub(super) decode: i64,
-    /// Up to the decoding of the next sample, or for the last one, as long as it lasts.
+    /// The time until the decoding of the next sample; for the last one, how long it lasts.
     pub(super) duration: u32,
     pub(super) is_key: bool,
     pub(super) data: &'f [u8],
 }
 
-/// The ticks a second of a track, and how many of them each of its frames lasts, as far as its codec says so.
+/// The ticks per second of a track, and how many of them each of its frames lasts, if its codec defines that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scale {
     pub(super) timescale: u32,
@@ -38,7 +38,7 @@ pub(super) struct Scale {
 enum FrameSamples {
     Untold,
     Fixed(u32),
-    /// A sample for each so many bytes.
+    /// A sample for each group of this many bytes.
     Bytes(u32),
 }
 
@@ -74,7 +74,7 @@ impl Scale {
         ticks.clamp(i128::from(i64::MIN) / 2, i128::from(i64::MAX) / 2) as i64
     }
 
-    /// Returns how long a frame lasts, if its codec says so.
+    /// Returns how long a frame lasts, if its codec defines that.
     pub(super) fn frame_ticks(&self, data: &[u8]) -> Option<i64> {
         let samples = match self.frame {
             FrameSamples::Untold => return None,
@@ -85,19 +85,19 @@ impl Scale {
     }
 }
 
-/// How the order of decoding is told.
+/// How decoding times relate to presentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decoding {
     /// Decoding begins with the earliest presentation, and the difference of the two may be negative.
     AtPresentation,
-    /// Decoding is never later than presentation. The least number of frames by which it is ahead.
+    /// Decoding is never later than presentation. The number is the fewest frames by which it is ahead.
     Ahead(u32),
 }
 
 /// Where the frames go.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placement {
-    /// What is added to the times of presentation.
+    /// The offset that is added to the times of presentation.
     pub(super) offset_ns: i64,
     /// When the sound before these frames ends, or one tick after the decoding of the picture before them.
     pub(super) after: Option<i64>,
@@ -152,7 +152,7 @@ fn out_of_range() -> VideoError {
     VideoError::InvalidMedia("the time of a frame is out of range".into())
 }
 
-/// Lets sound go on without a gap as long as the producer's times say the same but for their rounding.
+/// Makes sound continue without a gap as long as the producer's times agree except for rounding.
 fn straighten(samples: &mut [Sample<'_>], scale: Scale, mut next: Option<i64>) {
     let rounding = scale.ticks(ROUNDING_NS) + 1;
     let mut earliest = i64::MIN;
@@ -168,7 +168,7 @@ fn straighten(samples: &mut [Sample<'_>], scale: Scale, mut next: Option<i64>) {
     }
 }
 
-/// Derives the times of decoding: Matroska has none, but keeps frames in that order.
+/// Derives the times of decoding: Matroska has none, but stores frames in decoding order.
 fn order_decoding(samples: &mut [Sample<'_>], track: &Track, scale: Scale, placement: Placement) {
     let mut sorted: Vec<_> = samples.iter().map(|sample| sample.presentation).collect();
     sorted.sort_unstable();

@@ -8,14 +8,14 @@ use crate::video::{Track, VideoError};
 /// Returns the name of a track's codec, such as `avc1.64001f`.
 ///
 /// # Errors
-/// `MissingCodecPrivateData` and `InvalidCodecPrivateData`, which the name is made of, and `UnsupportedMedia` for other codecs.
+/// `MissingCodecPrivateData` and `InvalidCodecPrivateData` for the data that the name is made of, and `UnsupportedMedia` for other codecs.
 pub(super) fn codec(track: &Track) -> Result<String, VideoError> {
     let private = &*track.codec_private;
     let name = match Codec::of(track)? {
         Codec::H264(_) => avc(private),
         Codec::H265(_) => hevc(private),
         Codec::Aac(_) => aac(private),
-        // As MP4 names what it holds.
+        // The codes of MP4.
         Codec::MuLaw => Some("ulaw".to_owned()),
         Codec::ALaw => Some("alaw".to_owned()),
         Codec::Pcm { .. } => Some("ipcm".to_owned()),

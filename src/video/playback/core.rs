@@ -1,4 +1,4 @@
-//! What sessions of both kinds do: they begin, go on, end, and hand out the fragments that belong to them.
+//! The common part of both kinds of sessions: beginning, continuing, ending, and serving their fragments.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::video::{Fragment, FragmentInfo, FragmentNumber, Media, Track, VideoEr
 
 /// A live session needs a fragment that is at most this old, as in Kinesis.
 const LIVE_AGE_MAX: Duration = Duration::from_secs(30);
-/// So many fragments are looked at at a time.
+/// How many fragments are read at a time.
 const STEP: usize = 1_024;
-/// After this time, no fragment can become visible any more that arrived before.
+/// No fragment becomes visible later than this after its arrival.
 const SETTLED: Duration = Duration::from_secs(20);
 
 /// The beginning of a session. Together with the session's options, it lets another process continue the session, also after a restart.
@@ -29,7 +29,7 @@ pub struct SessionStart {
     pub first_time: Timestamp,
 }
 
-/// A session, whatever it writes.
+/// A session, whatever its format.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) stream: VideoStream,
@@ -41,7 +41,7 @@ pub(super) struct Core {
 #[derive(Debug, Default)]
 struct State {
     tape: Option<Tape>,
-    /// The last fragment that was looked at.
+    /// The last fragment that was read.
     seen: Option<FragmentNumber>,
 }
 
@@ -85,7 +85,7 @@ impl Core {
         if now >= self.expires_at() { Err(VideoError::SessionExpired(self.expires_at())) } else { Ok(now) }
     }
 
-    /// Calls a function with what is shown now.
+    /// Calls a function with the current window.
     pub(super) fn with_window<T>(
         &self,
         use_it: impl FnOnce(Timestamp, &Window<'_>) -> T,
@@ -106,7 +106,7 @@ impl Core {
         })
     }
 
-    /// Looks at the fragments that have come since the last call.
+    /// Reads the fragments that have arrived since the last call.
     fn read_on<'a>(&self, state: &'a mut State, now: Timestamp) -> &'a mut Tape {
         let State { tape, seen } = state;
         let mut has_read_all = false;
@@ -135,7 +135,7 @@ impl Core {
             }
         }
         let tape = tape.get_or_insert_with(|| Tape::new(self.rules, Missing::default()));
-        // The time of the server does not run backwards, so what comes later is later.
+        // Server times never decrease, so later fragments have later times.
         if has_read_all
             && self.rules.play.source == TimeSource::Server
             && self.rules.play.mode.range().1.is_some_and(|to| now > to + SETTLED)
@@ -178,7 +178,7 @@ impl Core {
         self.start.started - Duration::from_micros(window.lead_micros)
     }
 
-    /// Returns how the fragments like this one are played.
+    /// Returns how fragments like this one are played.
     pub(super) fn rendition(
         &self,
         first: FragmentNumber,
@@ -197,7 +197,7 @@ pub(super) fn track_of(media: &Media<'_>, number: u64) -> Result<Track, VideoErr
         .ok_or_else(|| VideoError::NotFound(format!("the fragment has no track {number} to play").into()))
 }
 
-/// Returns what is added to the times of a fragment's frames so that the fragment is at a time of the player's timeline, in nanoseconds.
+/// Returns the offset, in nanoseconds, that moves the frames of a fragment to a time of the player's timeline.
 pub(super) fn offset_ns(media: &Media<'_>, time: Duration) -> i64 {
     let time = time.saturating_add(Duration::from_micros(BEGIN_MICROS));
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX).saturating_sub(media.timecode_ns)

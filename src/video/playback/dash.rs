@@ -16,7 +16,8 @@ use crate::video::{FragmentNumber, VideoError};
 const TIMESCALE: u64 = 1_000_000;
 /// Where the timeline of the fragments begins. Frames may come a little before their fragment's time, and times are not negative.
 pub(super) const BEGIN_MICROS: u64 = 10_000_000;
-/// How often a player looks for new fragments: in half the time of one, but not all the time, and often enough not to fall behind.
+/// How often a player checks for new fragments: after half of a fragment's length, within these bounds, so that it neither polls all the time nor
+/// falls behind.
 const UPDATE_MICROS_MIN: u64 = 500_000;
 const UPDATE_MICROS_MAX: u64 = 2_000_000;
 
@@ -123,7 +124,7 @@ fn adaptation_set(
     put!(to, "        <SegmentTimeline>\n");
     let is_plain = !style.has_times && !style.has_numbers;
     let mut at = None;
-    // Fragments of one length are one element, unless each has something of its own to say.
+    // Fragments of the same length share an element, unless each has attributes of its own.
     let is_equal =
         |a: &&Segment, b: &&Segment| is_plain && a.length == b.length && a.end_micros() == b.offset_micros;
     for equal in run.chunk_by(is_equal) {
@@ -165,7 +166,7 @@ fn adaptation_set(
     put!(to, "    </AdaptationSet>\n");
 }
 
-/// Returns where something is on the timeline of the fragments.
+/// Returns the place of an offset on the timeline of the fragments.
 pub(super) fn begin(offset_micros: u64) -> u64 {
     BEGIN_MICROS.saturating_add(offset_micros)
 }

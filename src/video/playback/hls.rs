@@ -37,7 +37,7 @@ pub(super) struct Style {
 }
 
 impl HlsContainer {
-    /// The version of the protocol that has all that a playlist uses: `EXT-X-MAP` in one case, and decimals in the other.
+    /// The lowest protocol version that has everything that a playlist uses: `EXT-X-MAP` in one case, and decimals in the other.
     fn version(self) -> u32 {
         match self {
             Self::FragmentedMp4 => 7,
@@ -51,7 +51,7 @@ macro_rules! put {
     ($to:ident, $($text:tt)+) => { let _ = writeln!($to, $($text)+); };
 }
 
-/// Returns the playlist of the one variant that there is.
+/// Returns the playlist of the only variant.
 pub(super) fn master(
     rendition: &Rendition,
     container: HlsContainer,
@@ -82,12 +82,12 @@ pub(super) fn media(window: &Window<'_>, style: Style, link: impl Fn(HlsLink) ->
     if style.is_on_demand {
         put!(to, "#EXT-X-PLAYLIST-TYPE:VOD");
     }
-    // A fragment is at most this long when its length is rounded.
+    // The longest rounded length of a fragment.
     let target = (window.longest.as_millis() + 500) / 1_000;
     put!(to, "#EXT-X-TARGETDURATION:{}", target.max(1));
     let first = window.segments.first();
     put!(to, "#EXT-X-MEDIA-SEQUENCE:{}", first.map_or(0, |segment| segment.sequence));
-    // Of the first fragment's own mark, if it has one, this is the number before it.
+    // If the first fragment has its own mark, this is the number before that mark.
     let before = first.map_or(0, |segment| segment.discontinuities - u64::from(segment.is_discontinuous));
     if before > 0 {
         put!(to, "#EXT-X-DISCONTINUITY-SEQUENCE:{before}");

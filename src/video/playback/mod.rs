@@ -1,7 +1,7 @@
 //! Playback: HTTP Live Streaming and MPEG-DASH, from lists of fragments.
 //!
-//! `tape` decides which fragments a session plays and numbers them, `hls` and `dash` write what it shows. All three are pure functions.
-//! `core` reads the stream, and `session` is what users see.
+//! `tape` decides which fragments a session plays and numbers them, `hls` and `dash` write its window. All three are pure functions. `core` reads the
+//! stream, and `session` is what users see.
 
 mod codecs;
 mod core;

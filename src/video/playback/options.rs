@@ -1,4 +1,4 @@
-//! What a session plays, and how.
+//! The options of playback sessions: what they play, and how.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use crate::{DAY, Timestamp};
 
 /// The longest range of time that a session plays.
 const RANGE_MAX: Duration = DAY;
-/// How long a session is good unless it says otherwise, as in Kinesis.
+/// How long a session is valid by default, as in Kinesis.
 const LIFE_DEFAULT: Duration = Duration::from_secs(300);
-/// How many fragments a live playlist has unless the session says otherwise, and one on demand, as in Kinesis.
+/// How many fragments a live playlist has by default, and an on-demand one, as in Kinesis.
 const LIVE_FRAGMENTS_DEFAULT: usize = 5;
 const ON_DEMAND_FRAGMENTS_DEFAULT: usize = 1_000;
 /// The longest playlist: more than a day of fragments of a second.
@@ -93,7 +93,7 @@ pub enum HlsContainer {
     MpegTs,
 }
 
-/// What sessions of both kinds have.
+/// The options of both kinds of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Play {
     pub(super) mode: PlaybackMode,

@@ -1,4 +1,4 @@
-//! What the tracks of a session are, as a player has to know before it takes a fragment.
+//! The description of a session's tracks that a player needs before it loads a fragment.
 
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ pub(super) struct Played {
     pub(super) frame_ns: Option<u64>,
 }
 
-/// The tracks that are played, and what they take of a line.
+/// The tracks that are played, and their bandwidth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rendition {
     pub(super) tracks: Vec<Played>,
     /// On average.
     pub(super) bits_per_second: u64,
-    /// Of the fragment that has most.
+    /// The maximum of a fragment.
     pub(super) bits_per_second_max: u64,
 }
 
 impl Rendition {
-    /// Returns how the fragments of a window are played that have these tracks.
+    /// Returns how the fragments of a window that have these tracks are played.
     pub(super) fn new(tracks: &[Track], window: &Window<'_>) -> Result<Self, VideoError> {
         let of_track = |track: &Track| {
             Ok(Played {

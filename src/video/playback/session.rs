@@ -1,4 +1,4 @@
-//! Sessions: what a player asks for, and what it gets.
+//! Sessions: the requests of players, and their responses.
 
 use std::time::Duration;
 
@@ -142,7 +142,7 @@ impl HlsSession {
         let offset_ns = offset_ns(&media, time);
         match self.options.container {
             HlsContainer::FragmentedMp4 => {
-                // Only its low bits have room.
+                // Only its low bits fit.
                 let sequence = number.sequence().get() as u32;
                 fmp4_segment(&media, SegmentPlace { sequence, offset_ns, ..SegmentPlace::default() })
             }
@@ -194,7 +194,7 @@ impl DashSession {
         track_of(&media, track)?;
         let offset_ns = offset_ns(&media, Duration::from_micros(segment.offset_micros));
         let end_ns = i64::try_from(u128::from(dash::begin(segment.end_micros())) * 1_000).ok();
-        // Only its low bits have room.
+        // Only its low bits fit.
         fmp4_segment(
             &media,
             SegmentPlace { sequence: sequence as u32, offset_ns, end_ns, track: Some(track) },

@@ -1,7 +1,7 @@
-//! The fragments of a session in their order: which of a stream's fragments it plays, and what is fixed for each of them.
+//! The fragments of a session in their order: which of a stream's fragments it plays, and the fixed properties of each.
 //!
-//! A tape is made from nothing but the rules of the session and the fragments of the stream from the session's first one on. So a session
-//! that is continued after a restart numbers its fragments as before.
+//! A tape depends only on the rules of the session and on the fragments of the stream, from the session's first one on. So a session that continues
+//! after a restart numbers its fragments as before.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -10,15 +10,15 @@ use super::options::{DiscontinuityMode, Play, PlaybackMode, TimeSource};
 use crate::Timestamp;
 use crate::video::{FragmentInfo, FragmentNumber};
 
-/// Times of a producer are compared with those of this many fragments before, so that a tape that runs for days stays small. A producer that
-/// sends again what it has not seen acknowledged goes back by minutes.
+/// A producer's times are compared with those of this many earlier fragments, so that a tape that runs for days stays small. A producer that resends
+/// unacknowledged fragments goes back by minutes.
 const TIMES_MAX: usize = 5_000;
-/// A gap or an overlap that is longer is a discontinuity.
+/// A longer gap or overlap is a discontinuity.
 pub(super) const TOLERANCE_MICROS: u64 = 50_000;
-/// So many lists can be made before a player that has one of them no longer finds a fragment in it.
+/// How many further lists can be made before fragments of a player's list are no longer found.
 const LISTS_KEPT: usize = 3;
 
-/// What decides which fragments are on a tape.
+/// The rules that decide which fragments are on a tape.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
     pub(super) play: Play,
@@ -36,16 +36,16 @@ pub(super) struct Segment {
     /// How many discontinuities there are in the session before it, or at its start.
     pub(super) discontinuities: u64,
     pub(super) is_discontinuous: bool,
-    /// When it starts, by the time that counts in the session.
+    /// When it starts, by the session's time source.
     pub(super) time: Timestamp,
     pub(super) length: Duration,
     /// How long the session is before it, without gaps, in microseconds.
     pub(super) offset_micros: u64,
     pub(super) bytes: u64,
     pub(super) setup: u32,
-    /// The first of the fragments in a row that a decoder can be set up for with the same data.
+    /// The first of the consecutive fragments with the same decoder setup.
     pub(super) first_of_setup: FragmentNumber,
-    /// The place of that one, and its offset.
+    /// The place of that fragment, and its offset.
     pub(super) setup_since: u64,
     pub(super) setup_offset_micros: u64,
 }
@@ -65,7 +65,7 @@ impl Segment {
     }
 }
 
-/// What is missing before the first fragment that a tape gets, because it has been dropped since the session began.
+/// The fragments missing before the first one that a tape gets, because they were dropped since the session began.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Missing {
     pub(super) fragments: u64,
@@ -76,7 +76,7 @@ pub(super) struct Missing {
 #[derive(Debug)]
 pub(super) struct Tape {
     rules: Rules,
-    /// The last ones, in order.
+    /// The last fragments, in order.
     segments: VecDeque<Segment>,
     /// The producer's times of the last fragments, in the order of storing and as a set.
     times: VecDeque<Timestamp>,
@@ -97,7 +97,7 @@ pub(super) struct Window<'a> {
     pub(super) is_over: bool,
     /// The longest fragment that the session has had.
     pub(super) longest: Duration,
-    /// How long the fragments are that were there when the session began.
+    /// The total length of the fragments that were there when the session began.
     pub(super) lead_micros: u64,
 }
 
@@ -119,7 +119,7 @@ impl Tape {
         time_of(info, self.rules.play.source)
     }
 
-    /// Returns whether the tape has to know more fragments to say what is shown at a time.
+    /// Returns whether the tape needs more fragments to determine what is shown at a time.
     pub(super) fn wants_more(&self, now: Timestamp) -> bool {
         let shows_more = match self.rules.play.mode {
             PlaybackMode::Live => true,
@@ -141,7 +141,7 @@ impl Tape {
         }
         let has_begun = !self.segments.is_empty() || self.missing.fragments > 0;
         match to {
-            // What is stored later in the range belongs to another recording of the same time.
+            // Fragments of the range that are stored later belong to another recording of the same time.
             Some(to) if time > to => {
                 return self.is_over |= has_begun || self.rules.play.source == TimeSource::Server;
             }
@@ -159,7 +159,7 @@ impl Tape {
         self.segments.push_back(segment);
     }
 
-    /// Leaves out so many fragments, which have been dropped before anybody looked, and with them all before. The next one starts at this time.
+    /// Skips this many fragments, which were dropped before they were read, and forgets all earlier ones. The next one starts at this time.
     pub(super) fn skip(&mut self, fragments: u64, next: Timestamp) {
         match self.segments.back() {
             Some(last) => {
@@ -191,7 +191,7 @@ impl Tape {
             return Segment {
                 number: info.number,
                 sequence,
-                // As many as there can have been.
+                // The most that there can have been.
                 discontinuities: if self.rules.discontinuities == DiscontinuityMode::Never {
                     0
                 } else {
@@ -238,8 +238,8 @@ impl Tape {
         }
     }
 
-    /// Returns where the next fragment is on a timeline without gaps. A producer's times are exact, so a fragment that follows about where the
-    /// one before it ends is where its time says, and the sound goes on without a break. When a fragment was stored says little.
+    /// Returns where the next fragment is on a timeline without gaps. A producer's times are exact, so a fragment that begins about where the
+    /// previous one ends is placed by its time, and the sound continues without a break. The storing time of a fragment is imprecise.
     fn offset_after(&self, last: &Segment, time: Timestamp) -> u64 {
         let exact = last.offset_micros.saturating_add(micros(time.since(last.time)));
         let is_exact = self.rules.play.source == TimeSource::Producer
@@ -248,14 +248,14 @@ impl Tape {
         if is_exact { exact } else { last.end_micros() }
     }
 
-    /// Returns whether a replay has come to a fragment: the first ones are there at once, and each further one when it would have ended, had
-    /// the last of those been played to its end when the session began.
+    /// Returns whether a replay has reached a fragment: the first ones are shown immediately, and each further one when it would have ended, as if
+    /// the first ones had been played to their end when the session began.
     fn is_shown(&self, segment: &Segment, now: Timestamp) -> bool {
         let played = segment.end_micros().saturating_sub(self.lead_micros);
         now >= self.rules.started + Duration::from_micros(played)
     }
 
-    /// Returns what is shown at a time, and forgets what no player asks for any longer.
+    /// Returns what is shown at a time, and forgets fragments that players no longer request.
     pub(super) fn window(&mut self, now: Timestamp) -> Window<'_> {
         let max = self.rules.play.fragments_max();
         let end = match self.rules.play.mode {
@@ -283,7 +283,7 @@ impl Tape {
         }
     }
 
-    /// Ends the tape: nothing that comes can be in the range.
+    /// Ends the tape: no later fragment can be in the range.
     pub(super) fn end(&mut self) {
         self.is_over = true;
     }

@@ -77,7 +77,7 @@ fn hls_link(link: HlsLink) -> String {
     }
 }
 
-/// For each fragment of a playlist: its number, that of its timeline, and what sets a player up for it.
+/// For each fragment of a playlist: its number, the number of its timeline, and its initialization segment.
 fn parse(playlist: &str) -> BTreeMap<String, (u64, u64, String)> {
     let value = |name: &str| {
         let line = playlist.lines().find_map(|line| line.strip_prefix(name));
@@ -170,7 +170,7 @@ fn of_a_time_that_was_sent_twice_the_oldest_recording_is_played() {
     infos.extend((0..10).map(|at| info(20 + at, at * 1_000 + 500, 40_000 + at, 1_000)));
     let by_producer = on_demand(TimeSource::Producer, 3_000, 6_000);
     assert_eq!(shown(&mut tape(by_producer, NEVER, &infos), 0), [3, 4, 5, 6]);
-    // Nothing ends the first recording within this range, but what it has is not played again.
+    // Nothing ends the first recording within this range, but its times are not played again.
     let whole = on_demand(TimeSource::Producer, 0, 60_000);
     let expected: Vec<_> = (0..10).chain(20..30).collect();
     assert_eq!(shown(&mut tape(whole, NEVER, &infos), 0), expected);
@@ -420,7 +420,7 @@ fn any_discontinuities() -> impl Strategy<Value = DiscontinuityMode> {
 }
 
 proptest! {
-    /// A fragment keeps its number, its timeline and its setup while the playlist moves on, and a session that is continued has the same.
+    /// A fragment keeps its number, its timeline and its setup while the playlist moves on, and a continued session has the same values.
     #[test]
     fn what_a_playlist_says_of_a_fragment_never_changes(
         infos in any_infos(),
@@ -438,7 +438,7 @@ proptest! {
         for (more, later) in steps {
             now += later;
             for info in infos.iter().skip(read).take(more) {
-                // As a session does: no more than what is to be shown.
+                // Like a session, it reads no more than what is to be shown.
                 if !live.wants_more(at(now)) {
                     break;
                 }
@@ -462,7 +462,7 @@ proptest! {
             let target: u128 = target.parse().unwrap();
             prop_assert!(longest.is_none_or(|longest| longest <= target) && target >= target_before);
             target_before = target;
-            // DASH finds by their place what HLS finds by their number.
+            // DASH finds fragments by their place, and HLS by their number.
             let shown: Vec<_> = window.segments.iter().map(|segment| **segment).collect();
             for segment in shown {
                 prop_assert_eq!(live.at(segment.sequence), Some(&segment));
@@ -470,7 +470,7 @@ proptest! {
         }
     }
 
-    /// Each fragment that belongs to a session is shown to a player that asks in time, and no other one.
+    /// Each fragment that belongs to a session is shown to a player that polls in time, and no other fragment is.
     #[test]
     fn every_fragment_of_the_range_is_shown_once(infos in any_infos(), from in 0u64..20_000, more in 1u64..60_000) {
         let infos: Vec<_> =
@@ -481,7 +481,7 @@ proptest! {
         let expected: Vec<_> =
             infos.iter().filter(|info| range.contains(&info.server_time)).map(|info| info.number.sequence().get()).collect();
         prop_assert_eq!(shown(&mut by_server, 0), expected.clone());
-        // A replay comes to the same.
+        // A replay shows the same fragments.
         let replay = PlaybackMode::LiveReplay { from: at(from), to: Some(at(from + more)) };
         let mut replay = tape(play(replay, TimeSource::Server, 2), NEVER, &infos);
         let mut seen = vec![];

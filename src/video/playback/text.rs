@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Timestamp;
 
-/// Microseconds as seconds: `1.001`, with as many decimals as they have, and with three at least.
+/// Microseconds as seconds: `1.001`, with as many decimals as necessary, at least three.
 pub(super) struct Seconds(pub(super) u64);
 
 impl fmt::Display for Seconds {

@@ -1,4 +1,4 @@
-//! A fragment of a video stream, and what lists say about it.
+//! A fragment of a video stream, and its metadata in lists.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Reading a video stream from some place on, live and archived, as endless Matroska.
+//! Reads a video stream from a position on, live and archived, as endless Matroska.
 
 use std::io;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::video::matroska::write::push_tags;
 use crate::video::number::FragmentNumber;
 use crate::{Error, SequenceNumber, Timestamp};
 
-/// How long a read waits at a time before it looks whether it should go on.
+/// How long a read waits at a time before it checks whether to continue.
 const WAIT: Duration = Duration::from_secs(60);
 
 /// A fragment for a consumer: a Matroska document with the tags that Kinesis adds.
@@ -65,7 +65,7 @@ pub(super) fn seconds(time: Timestamp) -> String {
 pub struct GetMedia {
     stream: VideoStream,
     next: SequenceNumber,
-    /// What a read has still to return.
+    /// The data that a read has yet to return.
     pending: Pending,
     waits: bool,
 }
@@ -164,7 +164,7 @@ impl GetMedia {
                 ("AWS_KINESISVIDEO_SERVER_TIMESTAMP", &seconds(info.server_time)),
                 ("AWS_KINESISVIDEO_PRODUCER_TIMESTAMP", &seconds(info.producer_time)),
             ],
-            // Behind the cluster, so that whoever has the token has all of the fragment.
+            // After the cluster, so that a consumer that has the token has the whole fragment.
             &[
                 ("AWS_KINESISVIDEO_MILLIS_BEHIND_NOW", &behind.as_millis().to_string()),
                 ("AWS_KINESISVIDEO_CONTINUATION_TOKEN", &number),
@@ -188,7 +188,7 @@ impl io::Read for GetMedia {
     }
 }
 
-/// The parts of a chunk that a read has still to return.
+/// The parts of a chunk that a read has yet to return.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     parts: Vec<Bytes>,

@@ -1,4 +1,4 @@
-//! The index of a video stream: what is known of each fragment, in memory.
+//! The index of a video stream: the metadata of each fragment, in memory.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::{SequenceNumber, Timestamp};
 
 /// How many fragments a block of the index has.
 const BLOCK_FRAGMENTS: usize = 512;
-/// Records whose sequence number is a multiple of one of these repeat what so many records before them say, the largest that applies.
+/// A record whose sequence number is a multiple of one of these repeats the metadata of that many preceding records; the largest one applies.
 const SUMMARIES: [u64; 2] = [1_024, 32];
 
-/// Returns how many records the one with this number repeats what they say: none, 32 or 1,024.
+/// Returns how many preceding records the record with this number summarizes: none, 32 or 1,024.
 pub(super) fn summarized_by(sequence: SequenceNumber) -> u64 {
     let sequence = sequence.get();
     SUMMARIES.into_iter().find(|&count| sequence > 0 && sequence.is_multiple_of(count)).unwrap_or(0)
@@ -21,7 +21,7 @@ pub(super) fn summarized_by(sequence: SequenceNumber) -> u64 {
 
 /// The fragments of a stream in the order of their numbers.
 ///
-/// Server times never decrease, so they are found by bisection. Producer times may do anything: each block knows the range of its own.
+/// Server times never decrease, so they are found by bisection. Producer times are arbitrary: each block has the range of its own.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     blocks: VecDeque<Block>,
@@ -78,7 +78,7 @@ impl Index {
         self.next
     }
 
-    /// Sets the number that the next fragment will have, where damage took the newest ones.
+    /// Sets the number that the next fragment will have, after damage took the newest ones.
     pub(super) fn set_next(&mut self, next: SequenceNumber) {
         self.next = next;
     }
@@ -182,7 +182,7 @@ impl Index {
     }
 }
 
-/// Fragments as a record says them, in the order of their numbers.
+/// The encoding of fragments in a record, in the order of their numbers.
 pub(super) mod summary {
     use super::*;
 
@@ -216,7 +216,7 @@ pub(super) mod summary {
                 [info.number.sequence().get(), info.server_time.as_micros(), info.producer_time.as_micros()];
             push(&mut out, values[0] - number);
             push(&mut out, values[1] - server);
-            // Producer times go both ways.
+            // Producer times may go backwards.
             let step = values[2].wrapping_sub(producer) as i64;
             push(&mut out, ((step << 1) ^ (step >> 63)) as u64);
             push(&mut out, info.length.as_nanos() as u64);

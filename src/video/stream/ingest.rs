@@ -1,4 +1,4 @@
-//! Taking Matroska from a producer.
+//! Ingests Matroska from a producer.
 
 use std::fmt;
 use std::io::{ErrorKind, Read};
@@ -32,14 +32,14 @@ pub struct Ingest {
     failed: Option<VideoError>,
 }
 
-/// What an ingest does with what the cutter finds.
+/// Handles the events of an ingest's cutter.
 struct Run {
     stream: VideoStream,
     acks: Box<dyn FnMut(Ack) + Send>,
     options: IngestOptions,
-    /// What the timecodes count from.
+    /// The origin of the timecodes.
     origin: Timestamp,
-    /// When the ingest began, and when data last came, by the clock that nobody sets.
+    /// When the ingest began, and when data last came, in elapsed time.
     began: Duration,
     heard: Duration,
     /// The fragment that is arriving.

@@ -1,4 +1,4 @@
-//! What sessions of players ask the index.
+//! The queries of player sessions to the index.
 
 use std::ops::RangeInclusive;
 

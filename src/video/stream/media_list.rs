@@ -12,7 +12,7 @@ use crate::video::number::FragmentNumber;
 
 /// The most fragments of one call, as in Kinesis.
 const FRAGMENTS_MAX: usize = 1_000;
-/// What Kinesis' exception tags say of a fragment that is not there, and of a failure of its own.
+/// The codes of Kinesis' exception tags for a missing fragment, and for an internal failure.
 const NOT_FOUND_CODE: u32 = 4000;
 const INTERNAL_CODE: u32 = 5000;
 
@@ -73,7 +73,7 @@ impl MediaForFragments {
 }
 
 impl io::Read for MediaForFragments {
-    /// After a fragment that cannot be read, the data ends with a document that has the tags with which Kinesis says why.
+    /// At a fragment that cannot be read, the data ends with a document with Kinesis' exception tags, which give the reason.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.pending.is_empty() && !out.is_empty() {
             let Some(number) = self.numbers.pop_front() else { return Ok(0) };
@@ -89,7 +89,7 @@ impl io::Read for MediaForFragments {
     }
 }
 
-/// Returns a document that says why a fragment cannot be read.
+/// Returns a document with the reason why a fragment cannot be read.
 fn exception(number: FragmentNumber, error: &VideoError) -> Vec<u8> {
     let code = if matches!(error, VideoError::NotFound(_)) { NOT_FOUND_CODE } else { INTERNAL_CODE };
     let mut out = vec![];

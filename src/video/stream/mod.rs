@@ -1,4 +1,4 @@
-//! The video stream: fragments in, found by number and time, and out again.
+//! The video stream: stores fragments, finds them by number and time, and returns them.
 
 pub(super) mod ack;
 pub(super) mod fragment;
@@ -31,9 +31,9 @@ use index::Index;
 use options::VideoStreamOptions;
 use select::FragmentSelector;
 
-/// The property that says how long fragments are kept, in milliseconds. A stream that has it is one of video.
+/// The property with the data retention, in milliseconds. A stream that has it is a video stream.
 const RETENTION_PROPERTY: &str = "video.data-retention-ms";
-/// How long, and up to how many bytes, fragments are there for live viewers of a stream that archives nothing. Both are Kinesis'.
+/// How long, and up to how many bytes, a stream that archives nothing keeps fragments for live viewers. Both are Kinesis' values.
 const LIVE_AGE: Duration = MINUTE.saturating_mul(5);
 const LIVE_BYTES_MAX: u64 = 200_000_000;
 /// The most fragments of a page, as in Kinesis.
@@ -130,7 +130,7 @@ impl VideoStream {
     pub fn set_data_retention(&self, retention: Duration) -> Result<(), VideoError> {
         let millis = open::retention_millis(retention)?;
         let _changing = self.shared.changing.lock();
-        // If the process dies in between, opening goes on from here.
+        // If the process dies in between, opening continues from here.
         self.shared.stream.set_property(RETENTION_PROPERTY, Some(&millis.to_string()))?;
         self.shared.stream.set_retention(open::stream_retention(retention))?;
         self.shared.data_retention.store(millis, Ordering::SeqCst);
@@ -174,7 +174,7 @@ impl VideoStream {
     pub fn close(self) -> Result<(), VideoError> {
         self.shared.is_closed.store(true, Ordering::SeqCst);
         let closed = self.shared.stream.clone().close();
-        // Under the lock, so that nobody is between looking at the index and waiting.
+        // Under the lock, so that nobody is between checking the index and waiting.
         drop(self.shared.index.lock());
         self.shared.changed.notify_all();
         Ok(closed?)
@@ -329,7 +329,7 @@ impl VideoStream {
         Ok(Some(Fragment { info, cluster_at, data: record.data }))
     }
 
-    /// Stores a whole fragment, and shows it to all.
+    /// Stores a whole fragment, and makes it visible.
     fn store(&self, fragment: &record::NewFragment<'_>) -> Result<FragmentInfo, Error> {
         let shared = &*self.shared;
         let next = shared.index.lock().next();
@@ -355,17 +355,17 @@ impl VideoStream {
         drop(index);
         shared.changed.notify_all();
         if let Some(first) = first_live {
-            // The fragment is stored, whether or not others can be dropped now.
+            // The fragment is stored even if others cannot be dropped now.
             let _ = shared.stream.trim_before(shared.shard, first);
             shared.index.lock().forget_before(first);
         } else if summarized > 0 {
-            // What the stream has dropped since is forgotten, so that the index does not grow with it. A failure comes again.
+            // Fragments that the stream has dropped are forgotten, so that the index does not grow. A failure recurs.
             let _ = self.forget_trimmed();
         }
         Ok(info)
     }
 
-    /// Returns the first fragment that a stream keeps which archives nothing, if it has more than it should.
+    /// Returns the first fragment to keep in a stream that archives nothing, if it has more than it should.
     fn first_live(&self, index: &Index) -> Option<SequenceNumber> {
         if index.bytes() <= LIVE_BYTES_MAX || !self.data_retention().is_zero() {
             return None;

@@ -18,7 +18,7 @@ use crate::{
 
 /// The largest fragment, as in Kinesis.
 const FRAGMENT_BYTES_MAX: u64 = 50 << 20;
-/// What a record has besides the data: the key and the headers, with what 1,024 records before it say.
+/// The size of a record besides its data: the key and the headers, with the metadata of 1,024 preceding records.
 const RECORD_EXTRA_BYTES: u64 = 40 << 10;
 
 impl VideoStream {
@@ -28,7 +28,7 @@ impl VideoStream {
     ) -> std::result::Result<Self, VideoError> {
         let VideoStreamOptions { stream: stream_options, data_retention, pool } = options;
         let asked = data_retention.map(retention_millis).transpose()?;
-        // Looked at first, so that a stream of something else does not get the settings of this one.
+        // Checked first, so that a stream of another kind does not get the settings of this one.
         if let Ok(existing) = stream_options.clone().open_reader(path) {
             kept_retention(path, &existing)?;
         }
@@ -47,7 +47,7 @@ impl VideoStream {
             return Err(no_video(path));
         };
         let retention = Duration::from_millis(millis);
-        // A new stream has the default of streams, and a process may have died before it could change this, too.
+        // A new stream has the default retention of streams, and a process may have died before it could change this.
         if description.retention != stream_retention(retention) {
             stream.set_retention(stream_retention(retention))?;
         }
@@ -68,7 +68,8 @@ impl VideoStream {
     }
 }
 
-/// Returns the data retention that is kept with a stream, or `None` if it is as good as new. Fails if it has records and none of video.
+/// Returns the data retention that is stored with a stream, or `None` if the stream is as good as new. Fails if it has records but is not a video
+/// stream.
 fn kept_retention(path: &Path, stream: &StreamReader) -> std::result::Result<Option<u64>, VideoError> {
     let kept = stream.describe().properties.get(RETENTION_PROPERTY).and_then(|text| text.parse().ok());
     let stats = stream.stats()?;
@@ -118,8 +119,8 @@ pub(super) fn read_record(
 
 /// Rebuilds the index from the log, backwards from its end.
 ///
-/// A record says what its fragment is. Each 32nd one repeats what the 32 before it say, and each 1,024th what the 1,024 before it say. So few
-/// records are read, however many there are.
+/// A record has the metadata of its fragment. Each 32nd record repeats the metadata of the 32 preceding records, and each 1,024th that of the
+/// preceding 1,024. So few records are read, however many there are.
 fn read_index(stream: &Stream, shard: ShardId) -> std::result::Result<Index, VideoError> {
     let bounds = bounds(stream)?;
     let (horizon, next) = (bounds.horizon, bounds.next_sequence);
@@ -129,7 +130,7 @@ fn read_index(stream: &Stream, shard: ShardId) -> std::result::Result<Index, Vid
     let mut at_from: Option<OwnedRecord> = None;
     while from > horizon {
         if at_from.is_none() && from < next && summarized_by(from) > 0 {
-            // If damage took what it would say, the records before it are read themselves.
+            // If it is damaged, the records before it are read themselves.
             at_from = read_record(stream, shard, Position::At(from)).ok().flatten();
         }
         let summary =

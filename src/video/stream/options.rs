@@ -8,7 +8,7 @@ use super::VideoStream;
 use crate::video::error::VideoError;
 use crate::{Clock, DAY, Durability, Maintenance, MaintenancePool, SECOND, StreamOptions, Timestamp};
 
-/// The size of a segment unless it is set: room for some fragments of the largest size.
+/// The default size of a segment: room for some fragments of the largest size.
 const SEGMENT_BYTES: u64 = 256 << 20;
 /// The largest record, unless the segments are too small for it: a fragment of the largest size, with its tracks and tags.
 const RECORD_BYTES_MAX: u64 = 56 << 20;

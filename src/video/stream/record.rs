@@ -1,4 +1,4 @@
-//! How a fragment is kept as a record: its data is the Matroska file, and its headers say what lists need.
+//! How a fragment is stored as a record: its data is the Matroska file, and its headers have the metadata for lists.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ pub(super) const KEY: &str = "fragment";
 const PRODUCER_TIME: &str = "video-producer-time-us";
 /// How long it plays: nanoseconds, in decimal.
 const LENGTH: &str = "video-length-ns";
-/// Equal for fragments that a decoder can be set up for with the same data, in decimal.
+/// Equal for fragments whose decoder setup is the same, in decimal.
 const SETUP: &str = "video-setup";
 /// Where the cluster begins in the data: bytes, in decimal.
 const CLUSTER_AT: &str = "video-cluster-at";
-/// What the records before this one say, on some records: see `summarized_by`.
+/// The metadata of preceding records, on some records: see `summarized_by`.
 const SUMMARY: &str = "video-summary";
 
 /// A fragment to store.
@@ -65,7 +65,7 @@ impl Fields {
     }
 }
 
-/// Returns what a record says of its fragment, and where the cluster begins in its data.
+/// Returns the metadata of a record's fragment, and where the cluster begins in its data.
 pub(super) fn read(record: &OwnedRecord) -> Result<(FragmentInfo, usize), VideoError> {
     read_parts(record.sequence, record.timestamp, record.headers(), record.data.len())
 }

@@ -1,4 +1,4 @@
-//! Which fragments a call is about.
+//! Selectors of the fragments that a call is about.
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,4 @@
-//! What honest clients get over HTTP/1.
+//! Tests of what legitimate clients get over HTTP/1.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -129,7 +129,7 @@ fn a_client_that_breaks_off_a_body_in_pieces_is_noticed() {
     client.read_until("hello\r\n");
     client.0.shutdown(std::net::Shutdown::Write).unwrap();
     assert!(client.read_all().contains("<broken>"));
-    // And one that only says nothing.
+    // And one that is only silent.
     let running = start(Settings { pieces_stall_time: SHORT, ..settings() });
     let mut client = Client::connect(&running);
     client.send("POST /echo/9 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");

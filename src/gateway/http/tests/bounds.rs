@@ -161,7 +161,7 @@ fn malformed_requests_are_answered_with_400() {
         assert!(answer.starts_with("HTTP/1.1 400 ") || answer.is_empty(), "{request:?}: {answer}");
         assert!(!answer.contains("x-seen"), "{request:?} came to the service");
     }
-    // A request with both lengths could hide a second one from a proxy in between, so the connection does not go on.
+    // A request with both lengths could hide a second one from a proxy in between, so the connection ends.
     let mut client = Client::connect(&running);
     client.send("POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
     let answer = client.read_all();
@@ -191,7 +191,7 @@ fn slow_answers_share_a_bounded_number_of_threads() {
     clients.iter_mut().for_each(|client| client.send(post("/slow/gate", "hi")));
     eventually("all requests arrive", || running.counts().now().http1_requests == 20);
     eventually("three are being answered", || tester.at_work.load(SeqCst) == 3);
-    // Requests that wait go away with their clients.
+    // Waiting requests are dropped with their clients.
     clients.truncate(5);
     eventually("they are gone", || running.counts().now().http1_requests <= 8);
     drop(gate);

@@ -1,4 +1,4 @@
-//! Clients that speak HTTP/2, honest and otherwise.
+//! HTTP/2 clients, legitimate and malicious.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
@@ -30,7 +30,7 @@ fn request(path: &str) -> Request<()> {
     Request::post(format!("http://localhost{path}")).body(()).unwrap()
 }
 
-/// Reads a body, and lets the server send more as it does.
+/// Reads a body, and releases flow control capacity as it does.
 async fn read(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
     let mut whole = vec![];
     while let Some(part) = timeout(LONG, body.data()).await.expect("the body goes on") {
@@ -101,7 +101,7 @@ async fn bodies_and_headers_beyond_their_bounds_are_refused() {
             let name: hyper::header::HeaderName = format!("h{n}").parse().unwrap();
             request.headers_mut().insert(name, "x".repeat(bytes).parse().unwrap());
         }
-        // The client keeps to what the server announces, so it must not know.
+        // The client would obey the announced bound, so it must not know it.
         let mut sender = sender.clone().ready().await.unwrap();
         match sender.send_request(request, true) {
             Ok((answer, _)) => match answer.await {
@@ -170,7 +170,7 @@ async fn a_stream_whose_client_takes_nothing_is_reset_and_the_others_go_on() {
     let whole = sender.send_request(request("/large/10000000"), true).unwrap().0.await.unwrap().into_body();
     let pieces =
         sender.send_request(request("/pieces/100/60000/0"), true).unwrap().0.await.unwrap().into_body();
-    // A service that has nothing to say for a while is no stalled client.
+    // A silent service does not count as a stalled client.
     let millis = 6 * SHORT.as_millis();
     let quiet =
         sender.send_request(request(&format!("/pieces/2/1/{millis}")), true).unwrap().0.await.unwrap();
@@ -339,7 +339,7 @@ fn a_client_that_does_not_answer_pings_is_cut() {
     raw.read_frame(PING);
     raw.end();
     eventually("the connection is closed", || running.counts().now().open == 0);
-    // The sender is asleep for a while, and would find out with its next piece.
+    // The sender is asleep for a while, and would notice with its next piece.
     assert_eq!(tester.gone.load(SeqCst), 0);
 }
 
@@ -365,7 +365,7 @@ fn assert_flood_is_cut(running: &Started, mut send: impl FnMut(&mut Raw, u32) ->
 fn floods_of_resets_and_of_errors_are_cut() {
     let (running, tester) = start_with(Settings { early_resets_max: 10, error_resets_max: 20, ..settings() });
     let cancel = 8u32.to_be_bytes();
-    // The requests and their resets come at once, so that the server sees the resets first.
+    // The requests and their resets arrive together, so that the server sees the resets first.
     assert_flood_is_cut(&running, |raw, stream| {
         let mut bytes = vec![];
         for stream in (0..50).map(|n| 100 * (stream / 2) + 2 * n + 1) {
@@ -375,7 +375,7 @@ fn floods_of_resets_and_of_errors_are_cut() {
         raw.0.0.write_all(&bytes).is_ok()
     });
     assert!(tester.at_work_max.load(SeqCst) <= 64);
-    // A stream that depends on itself is an error of that stream.
+    // A stream that depends on itself is a stream error.
     assert_flood_is_cut(&running, |raw, stream| {
         let priority = [&stream.to_be_bytes()[..], &[0], &header_block("/")].concat();
         raw.frame(HEADERS, END_HEADERS | END_STREAM | 0x20, stream, &priority)

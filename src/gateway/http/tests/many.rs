@@ -42,7 +42,7 @@ fn two_thousand_idle_connections_are_kept() {
     clients.iter_mut().for_each(|client| assert_eq!(client.read_all(), ""));
 }
 
-/// Asks for many chunked answers, whose pieces and ends come from other threads, on a few connections at once.
+/// Asks for many chunked answers, whose pieces and ends come from other threads, on a few connections at the same time.
 fn chunked_answers_end(count: usize) {
     let running = start(settings());
     let asked = AtomicUsize::new(0);

@@ -28,7 +28,7 @@ const SHORT: Duration = Duration::from_millis(150);
 /// How long a test waits for what must happen. Nothing waits for this long unless it fails.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A server that runs.
+/// A running server.
 struct Started {
     running: Running,
     counts: Arc<Counts>,
@@ -154,7 +154,7 @@ fn post(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 #[track_caller]
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();

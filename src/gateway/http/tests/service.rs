@@ -13,11 +13,11 @@ use super::super::{Answer, Answering, Body, Piece, Pieces, Request, Service};
 
 #[derive(Default)]
 pub(super) struct Tester {
-    /// What paths `/slow/…` wait for, if anything: that this lock is free.
+    /// Requests to `/slow/…` wait until this lock is free.
     pub(super) gate: Arc<Mutex<()>>,
     /// Senders of pieces that have noticed that their client is gone, and answers that were to come later to such a client.
     pub(super) gone: Arc<AtomicUsize>,
-    /// Calls of `answer` that are under way, and the most there ever were.
+    /// Running calls of `answer`, and the most there ever were.
     pub(super) at_work: AtomicUsize,
     pub(super) at_work_max: AtomicUsize,
 }
@@ -121,7 +121,7 @@ impl Tester {
                 }
                 Body::Pieces(pieces)
             }
-            // Pieces from another thread, one every so many milliseconds.
+            // Pieces from another thread, one every `millis` milliseconds.
             ["pieces", count, bytes, millis] => {
                 let (count, bytes) = (count.parse::<usize>().unwrap(), bytes.parse().unwrap());
                 let pause = Duration::from_millis(millis.parse().unwrap());

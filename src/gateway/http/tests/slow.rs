@@ -1,4 +1,4 @@
-//! Clients that are slow, silent or gone: each costs the server only itself, and not for long.
+//! Clients that are slow, silent or gone: each costs the server only its own connection, and not for long.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
@@ -148,7 +148,7 @@ fn an_answer_that_is_taken_slowly_but_steadily_comes_whole() {
     let take = |client: &mut Client, bytes| client.0.read_exact(&mut vec![0; bytes]).unwrap();
     // The system widens its buffers for a client that is fast.
     take(&mut client, 25_000_000);
-    // Then the client takes 500 KB a second, and so several times what the server demands.
+    // Then the client takes 500 KB a second, several times what the server requires.
     let slow = Instant::now();
     let mut taken = 0;
     while taken < 1_000_000 {

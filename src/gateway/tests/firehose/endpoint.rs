@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use super::*;
 
-/// What a server was sent: its head in small letters, and its body.
+/// What a server was sent: its head in lower case, and its body.
 type Sent = (String, Vec<u8>);
 
 /// A server that answers each request as a function says: with a status and a body.
@@ -72,7 +72,7 @@ fn read_request(mut socket: &TcpStream) -> Option<Sent> {
     Some((head, body))
 }
 
-/// Takes a request as Firehose's protocol says.
+/// Accepts a request according to Firehose's protocol.
 fn take((head, body): &Sent) -> (u16, String) {
     let body = if head.contains("content-encoding: gzip") { gunzip(body).into_bytes() } else { body.clone() };
     let body: Json = serde_json::from_slice(&body).unwrap();
@@ -119,7 +119,7 @@ fn an_endpoint_gets_each_record_in_firehoses_protocol() {
     assert_eq!(body["records"], json!([{"data": base64("a")}]));
     assert_eq!(body["timestamp"], 1_700_000_000_000u64, "the time is that of the gateway's clock");
     assert_eq!(all_bytes(&hoses.delivered("failed", 1)), b"a", "the backup has all data");
-    // Nobody is told the key again.
+    // The key is never shown again.
     let described = hoses.describe("clicks").to_string();
     assert!(!described.contains("hush") && described.contains(&url), "{described}");
     let destination = hoses.destination("clicks", "HttpEndpointDestinationDescription");
@@ -232,7 +232,7 @@ fn l4_l5_a_server_that_is_away_costs_only_its_own_delivery_stream() {
     let (bytes, _) = buffered();
     // One batch of up to 1 MiB may come on top.
     assert!(bytes <= PART + (2 << 20), "{bytes} bytes are buffered");
-    // It can be deleted all the same.
+    // It can be deleted nevertheless.
     hoses.ok("DeleteDeliveryStream", json!({"DeliveryStreamName": "away"}));
     until("it is gone", || {
         hoses.call("DescribeDeliveryStream", &json!({"DeliveryStreamName": "away"})).status == 400

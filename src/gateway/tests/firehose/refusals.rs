@@ -1,4 +1,4 @@
-//! What delivery streams cannot be, one by one.
+//! Tests of refused delivery streams, one by one.
 
 use super::*;
 

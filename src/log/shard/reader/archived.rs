@@ -14,7 +14,7 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::shard_id::ShardId;
 use crate::log::types::time::Timestamp;
 
-/// How often the archive is listed again because it does not have a segment any more that it had.
+/// How often the archive is listed again because it no longer has a segment that it had.
 const LISTINGS_MAX: u32 = 3;
 
 /// The archived segments of a shard.
@@ -37,8 +37,8 @@ impl Archived {
         Self { cache: Arc::clone(cache), shard, known: Mutex::default() }
     }
 
-    /// Returns the segments. They are listed if those that are known do not reach up to the horizon, unless it is still where it was then. The
-    /// horizon must have been loaded before: what has been archived before it moved is listed then.
+    /// Returns the segments. Lists them again if the known ones do not reach up to the horizon, unless the horizon has not moved since the last
+    /// listing. The horizon must have been loaded before, so that the list has everything that was archived before the horizon moved.
     fn segments(&self, horizon: SequenceNumber) -> Result<Arc<[ArchivedSegment]>> {
         let known = self.known.lock().clone();
         let reaches = known.segments.last().is_some_and(|last| last.end >= horizon);
@@ -118,8 +118,8 @@ impl Reader {
         Ok((first < horizon).then_some(first))
     }
 
-    /// Returns how much of the archive is to be read from an archived record on, and how long ago it arrived, as the names of the segments say: the
-    /// bytes of whole files, and when the first record of its segment arrived. Nothing is fetched for that.
+    /// Returns how much of the archive is left to read from an archived record on, and how long ago it arrived. Both come from the names of the
+    /// segments, without fetching: the bytes of whole files, and when the first record of its segment arrived.
     pub(super) fn unread_archived(&self, oldest: SequenceNumber) -> Result<(u64, Duration)> {
         let horizon = self.horizon();
         let Some(archived) = self.archived.as_ref().filter(|_| oldest < horizon) else {

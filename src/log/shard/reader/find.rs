@@ -10,7 +10,7 @@ use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::time::Timestamp;
 
-/// How often a segment is looked for again that another process may have taken away.
+/// How often to repeat the search for a segment that another process may have taken away.
 const LOOKS_AGAIN_MAX: u32 = 3;
 
 impl Reader {
@@ -34,7 +34,7 @@ impl Reader {
                 Err(failed) => failed,
                 found => return found,
             };
-            // The file may have been trimmed after it was found. If another process did that, it has shown the horizon before.
+            // The file may have been trimmed after it was found. If another process did that, it showed the horizon first.
             let _ = self.refresh();
             let horizon = self.horizon();
             if sequence < horizon {
@@ -87,7 +87,7 @@ impl Reader {
             }
             match first_of(found) {
                 Ok(first) => begins_before(first),
-                // What damage hides is before that time if a later segment begins before it.
+                // Damaged records are from before that time if a later segment begins before it.
                 Err(Error::Corrupt(_) | Error::UnsupportedFormat(_)) if begins_before(first_after(base)) => {
                     true
                 }
@@ -115,8 +115,8 @@ impl Reader {
 
     /// Does what [`first_at_or_after`](Self::first_at_or_after) does, even if the clock was wrong when records were put.
     ///
-    /// A timestamp is certainly wrong if it is ahead of the clock, which was set back since, or if it is from a clock that was not set yet.
-    /// What counts for such a record is that it arrived before the next segment was begun. Unlike timestamps, these times may decrease.
+    /// A timestamp is certainly wrong if it is ahead of the clock, which was set back since, or if it is from a clock that was not set yet. Such a
+    /// record counts as arrived before the next segment was begun. Unlike timestamps, these times may decrease.
     pub(in super::super) fn first_since(&self, time: Timestamp, now: Timestamp) -> Result<SequenceNumber> {
         let (place, first) = (self.first_at_or_after(time)?, self.horizon());
         if place < first && self.archived.is_some() {

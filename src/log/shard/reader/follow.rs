@@ -1,4 +1,4 @@
-//! Keeping the reader of a shard up to date that another process may write.
+//! Keeping a shard's reader up to date while another process may write the shard.
 //!
 //! While a process has the stream open, the reader follows what that process shows in the file `live`. If nobody has had it open since the
 //! machine was started, the reader has what the next opening will find. Each time the stream is opened, all that was known is replaced:
@@ -22,10 +22,10 @@ use crate::log::types::time::Timestamp;
 
 /// The stream, as the reader of one of its shards sees it.
 pub(crate) trait FollowStream: std::fmt::Debug + Send + Sync {
-    /// Brings the readers of all shards up to date with the manifest and with who has the stream open.
+    /// Brings the readers of all shards up to date with the manifest and with the process that has the stream open.
     fn reload(&self) -> Result<()>;
 
-    /// Asks the archive of the stream for the shards that have expired, if that is still to be done.
+    /// Asks the archive of the stream for the shards that have expired, if that was not done yet.
     fn read_archive(&self) -> Result<()>;
 }
 
@@ -51,12 +51,12 @@ struct Known {
     has_expired: bool,
 }
 
-/// Where what a reader knows comes from.
+/// The source of what a reader knows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Source {
     /// The file in which a process shows how far it is, if there is one.
     pub(crate) live: Option<Arc<LiveView>>,
-    /// The opening that it speaks of.
+    /// The opening that the file shows.
     pub(crate) opening: u64,
     /// The shard's words there.
     pub(crate) slot: Option<SlotView>,
@@ -122,7 +122,7 @@ impl Reader {
         }
     }
 
-    /// Has the whole stream brought up to date, if another process may write it.
+    /// Brings the whole stream up to date, if another process may write it.
     pub(super) fn reload(&self) -> Result<()> {
         let stream = self.follow.as_ref().and_then(|follow| follow.stream.upgrade());
         stream.map_or(Ok(()), |stream| stream.reload())
@@ -163,8 +163,8 @@ impl Reader {
 
     /// Takes over what the shard's words show. Returns whether more has changed than these words say.
     ///
-    /// The end is loaded first, then the places of the segments, then the directory is listed, then the horizon is loaded: a file that was
-    /// removed before it was listed is behind that. Words count only if the slot is still that of the shard and of the opening afterwards.
+    /// The end is loaded first, then the places of the segments, then the directory is listed, then the horizon is loaded: a file that was removed
+    /// before the listing is behind that horizon. Words count only if the slot still belongs to the shard and the opening afterwards.
     fn take_over(&self, known: &mut Known) -> Result<bool> {
         if known.has_expired {
             return Ok(self.closing.get().is_none());
@@ -248,7 +248,7 @@ impl Reader {
         applied
     }
 
-    /// Returns what a thread that waits for the shard compares with later.
+    /// Returns the values that a waiting thread compares with later ones.
     pub(crate) fn known(&self) -> (u64, u64, u64, bool) {
         let (end, horizon) = (self.next_sequence().get(), self.horizon().get());
         (end, horizon, self.replaced(), self.closing.get().is_some())
@@ -307,7 +307,7 @@ impl Reader {
         })
     }
 
-    /// Returns what an iterator remembers that begins at `next`, which was found after everything had been replaced so often.
+    /// Returns the trace of an iterator that begins at `next`. `replaced` is how often everything had been replaced before `next` was found.
     pub(super) fn trace(&self, next: SequenceNumber, replaced: u64) -> Trace {
         let Some(follow) = &self.follow else { return Trace::default() };
         let last = next.previous().filter(|&last| last >= self.horizon());
@@ -332,7 +332,7 @@ impl Reader {
         };
         let found = self.find(last).ok().flatten();
         let frame = found.and_then(|found| found.window.frame_of(last).ok().flatten());
-        // What damage took has no time to compare.
+        // A record lost to damage has no time to compare.
         frame.is_none_or(|frame| frame.is_lost || frame.timestamp_micros == arrived.as_micros())
     }
 }

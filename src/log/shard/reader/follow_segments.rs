@@ -17,7 +17,7 @@ use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
 impl FollowedSegments {
-    /// Opens a segment as far as its slot says that it reaches.
+    /// Opens a segment up to the end that its slot gives.
     pub(super) fn open(&self, place: SegmentPlace, slot: &Slot) -> Result<Window> {
         let Some(committed) = slot.growing else {
             return Window::open_shared(place, slot.end.unwrap_or_else(|| self.end()));
@@ -45,7 +45,7 @@ impl Segments {
         self.shard_dir.path()
     }
 
-    /// Lets a test do something before a segment is opened that was found.
+    /// Lets a test do something before a found segment is opened.
     #[inline]
     pub(super) fn point_if_followed(&self) -> Result<()> {
         let action = "open a segment of";
@@ -59,7 +59,7 @@ impl Segments {
         }
     }
 
-    /// Replaces all segments by those that begin with `bases`, which hold the records before `end`.
+    /// Replaces all segments with those that begin with `bases`, which hold the records before `end`.
     pub(super) fn replace(&self, bases: &[SequenceNumber], end: SequenceNumber) {
         let old = {
             let mut list = self.list.write();
@@ -125,13 +125,13 @@ impl Segments {
         Ok(())
     }
 
-    /// Drops the segments of which nothing can be read any more.
+    /// Drops the segments from which nothing can be read any more.
     pub(super) fn drop_shown_behind(&self, seen: &Seen) {
         // Dropping them lets their files go. A reader at the end of one must look for the next.
         let dropped = self.drop_behind(seen.horizon, Some(seen.end));
         dropped.iter().for_each(Dropped::end);
         if seen.horizon >= seen.end {
-            // That was all. What is put next may be put into the last segment, which is then found anew.
+            // All segments were dropped. The next put may go into the last one, which is then found anew.
             drop(dropped);
             self.note_end(seen.end);
         }
@@ -151,7 +151,7 @@ impl Segments {
 }
 
 impl Segment {
-    /// Lets no thread that still has the segment open its file: it may be another one by now.
+    /// Keeps threads that still hold the segment from opening its file, which may be another segment's by now.
     fn abandon(self: Arc<Self>) {
         let mut slot = self.slot.lock();
         slot.is_dropped = true;

@@ -431,7 +431,7 @@ impl ShardIterator {
 
     /// Returns whether a read would return something: a record, an error, or the end of the shard.
     pub(crate) fn is_readable(&self) -> bool {
-        // An error is for the read that follows.
+        // The read that follows reports an error.
         self.reader.refresh().is_err()
             || self.is_replaced() && !self.reader.has_kept(self.next, &self.trace)
             || self.next < self.reader.next_sequence()
@@ -450,7 +450,7 @@ impl Drop for ShardIterator {
 /// The most records of a batch of the iterator's [`Iterator`] implementation.
 const BATCH_RECORDS: usize = 1_000;
 
-/// Returns batches of up to 1,000 records, and `None` at the end of what is there. It goes on once more is put. An error is returned once, and
+/// Returns batches of up to 1,000 records, and `None` at the end of what is there. It continues once more is put. An error is returned once, and
 /// then `None`, so that a loop ends; the iterator stays where it was, as with [`next_batch`](ShardIterator::next_batch).
 ///
 /// ```

@@ -76,7 +76,7 @@ impl Reader {
                 return Ok(Lag { record_count, ..Lag::default() });
             }
             match self.unread_from(oldest) {
-                // Retention has come beyond it since.
+                // Retention has passed it since.
                 Err(_) if self.first_readable(oldest)? > oldest => {}
                 unread => {
                     let (bytes, age) = unread?;

@@ -72,10 +72,10 @@ pub(crate) struct Reader {
     archived: Option<Archived>,
 }
 
-/// The writer of a shard, as the threads see it that wait for its records.
+/// The writer of a shard, as seen by the threads that wait for its records.
 pub(crate) trait WakeReaders: std::fmt::Debug + Send + Sync {
     /// Registers a waiter for the next put if `must_wait` returns `true`. No put can come between that check and the registration. Returns
-    /// `false` if no put can come any more because the stream is closed.
+    /// `false` if no more puts can come because the stream is closed.
     fn wake_later(&self, waiter: &Arc<Waiter>, must_wait: &mut dyn FnMut() -> bool) -> bool;
 
     /// Undoes [`wake_later`](Self::wake_later).
@@ -95,7 +95,7 @@ pub(crate) trait WakeReaders: std::fmt::Debug + Send + Sync {
         None
     }
 
-    /// Returns the timestamp below which no later record's is.
+    /// Returns a lower bound of the timestamps of all later records.
     fn last_timestamp(&self) -> Timestamp;
 }
 
@@ -221,7 +221,7 @@ impl Reader {
         SequenceNumber::new(self.horizon.sequence.load(Ordering::Acquire))
     }
 
-    /// Fails with `Trimmed` if a reader is behind the horizon, and what it is to read is not archived.
+    /// Fails with `Trimmed` if a reader is behind the horizon, and the record it needs is not archived.
     fn check_horizon(&self, requested: SequenceNumber) -> Result<()> {
         if requested >= self.horizon() {
             return Ok(());

@@ -40,7 +40,7 @@ pub(super) struct Whole<'a> {
 }
 
 impl Limits {
-    /// Takes as many frames as fit whole, are plain and are whatever they must be: the first record of `frames` has the number `next`.
+    /// Takes as many frames as fit whole, are plain and are valid: the first record of `frames` has the number `next`.
     // A function of its own, because nearly all the time of reading small frames is spent in this loop, which must get along with few
     // registers.
     #[inline(never)]
@@ -51,7 +51,7 @@ impl Limits {
         next: SequenceNumber,
     ) -> Whole<'a> {
         let mut whole = Whole { rest: frames, record_count: 0, last_timestamp: None };
-        // Whether a frame fits is asked before its checksum, so that the one which does not is checked only once.
+        // Whether a frame fits is checked before its checksum, so that one that does not fit is checked only once.
         while let Ok(FrameHeader { len, count, .. }) = FrameHeader::peek(whole.rest) {
             let (count, bytes) = (count as usize, len - FRAME_HEADER_BYTES);
             if count > self.records || bytes > self.bytes {

@@ -24,7 +24,7 @@ impl ShardIterator {
                     std::thread::sleep(READING_AGE_MAX);
                 }
                 let (end, now) = (reader.next_sequence(), reader.clock.now());
-                // A time that a wrong clock showed is sought among what that clock showed.
+                // A time from a wrong clock is searched for among the times that this clock showed.
                 let found = match time.is_wrong_at(now) {
                     true => reader.first_at_or_after(time)?,
                     false => reader.first_since(time, now)?,

@@ -93,7 +93,7 @@ impl Dropped {
 
 impl Drop for Dropped {
     fn drop(&mut self) {
-        // What is mapped takes room on the disk although its file is removed.
+        // A mapped file takes disk space even after it is removed.
         self.close();
     }
 }
@@ -147,7 +147,7 @@ impl OpenWindows {
         drop(closed);
     }
 
-    /// Closes the windows that nobody has asked for since the last call and of which nobody holds anything.
+    /// Closes the windows that nobody has asked for since the last call and whose bytes nobody holds.
     pub(crate) fn close_idle(&self) {
         let mut closed = vec![];
         self.segments.lock().retain(|segment| match segment.take_idle_window() {

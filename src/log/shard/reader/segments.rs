@@ -41,7 +41,7 @@ pub(super) struct FollowedSegments {
     pub(super) end: AtomicU64,
 }
 
-/// The present, by the clock, and by how much time has passed.
+/// The present: what the clock shows, and how much time has passed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Present {
     pub(crate) now: Timestamp,
@@ -53,8 +53,8 @@ pub(crate) struct Present {
 pub(crate) struct SegmentUse {
     /// The number after its last record.
     pub(crate) end: SequenceNumber,
-    /// When its first record arrived, as far as that is known. If the segment is damaged so that it does not say, this is when the next
-    /// segment begins: not earlier, so that no younger record of another shard is dropped before it.
+    /// When its first record arrived, as far as that is known. If damage hides it, this is when the next segment begins: not earlier, so that no
+    /// younger record of another shard is dropped before it.
     pub(crate) first_timestamp: Timestamp,
     /// See [`Segments::data_bytes`].
     pub(crate) bytes: u64,
@@ -232,7 +232,7 @@ impl Segments {
         let list: Vec<_> = self.list.read().iter().cloned().collect();
         let ends: Vec<_> = list.iter().skip(1).map(|next| Some(next.base)).chain([last_end]).collect();
         let mut uses = Vec::with_capacity(list.len());
-        // From the youngest to the oldest, for the sake of a damaged one.
+        // From the youngest to the oldest, because a damaged one takes the time of the next one.
         let mut next_timestamp = Timestamp::from_micros(u64::MAX);
         for (segment, end) in list.iter().zip(ends).rev() {
             // A segment that ends where it begins is empty, or was begun after the caller looked.

@@ -55,7 +55,7 @@ impl ShardIterator {
         }
     }
 
-    /// Reads on in a frame of which records were read. It was decompressed then, and nothing is copied.
+    /// Continues in a frame that was read in part. It was decompressed then, and nothing is copied.
     fn collect_rest(&mut self, mut place: Place, committed: u64, mut left: Limits) -> Result<Batch> {
         let (from, first, first_sequence, records_max) =
             (place.offset, place.in_frame, self.next, left.records);

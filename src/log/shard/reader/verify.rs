@@ -66,7 +66,8 @@ pub struct VerifyProgress {
 }
 
 impl Reader {
-    /// Reads all records up to the current end, or checks at least the frames that hold them if their key is not there. After damage it continues with the next frame that it can find.
+    /// Reads all records up to the current end, or, if their key is missing, at least checks the frames that hold them. After damage it continues
+    /// with the next frame that it can find.
     ///
     /// It calls `progress` with the file bytes of each piece, and stops if that returns `Break`.
     pub(crate) fn verify(

@@ -25,12 +25,12 @@ impl Waiter {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the thread or the task, or makes its next `park` return at once.
+    /// Wakes the thread or the task, or makes its next `park` return immediately.
     pub(crate) fn notify(&self) {
         let mut state = self.lock();
         state.is_notified = true;
         let waker = state.waker.take();
-        // Without the lock, because waking may run the task at once.
+        // Without the lock, because waking may run the task immediately.
         drop(state);
         self.condvar.notify_all();
         if let Some(waker) = waker {
@@ -66,8 +66,8 @@ impl Waiter {
     }
 }
 
-/// The threads and tasks that wait for one shard. The append lock protects it. A waiter looks for records and adds itself here under that lock, so it
-/// cannot miss a put, and a writer with nobody waiting pays for one look at memory it owns.
+/// The threads and tasks that wait for one shard. The append lock protects it. A waiter looks for records and adds itself here under that lock, so
+/// it cannot miss a put, and with nobody waiting, a writer pays for one look at memory it owns.
 #[derive(Debug, Default)]
 pub(crate) struct WaitList {
     waiters: Vec<Arc<Waiter>>,

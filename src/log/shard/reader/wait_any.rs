@@ -178,7 +178,8 @@ impl Waiting {
         forget(&waiter, std::mem::take(&mut self.on));
     }
 
-    /// Parks the thread. If one thing notifies it in all cases, the thread may take part in that, which saves a detour through another thread.
+    /// Parks the thread. If all its notifications come from one source, the thread may do that source's work, which saves a detour through another
+    /// thread.
     fn park(&mut self, deadline: Option<Instant>) -> bool {
         let waiter = Arc::clone(self.waiter());
         let on: Vec<_> = self.on.iter().filter_map(Weak::upgrade).collect();

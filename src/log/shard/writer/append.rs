@@ -115,7 +115,7 @@ impl Writer {
         if appender.new_names.is_none() {
             appender.new_names = Some(OpenDir::open(self.dir.path())?);
         }
-        // One that was begun for its date, and is too small for the frame, is begun again under the same name.
+        // A segment that was begun for its date, but is too small for the frame, is begun again under the same name.
         if appender.active.as_ref().is_some_and(Active::is_empty) {
             appender.retire_active()?;
         }
@@ -133,7 +133,7 @@ impl Writer {
         event!(debug, "a segment begins", dir = self.dir.path().display(), base = base);
         let since = if next.is_empty() { timestamp } else { next.first_timestamp() };
         let window = next.window();
-        // One that is resumed was begun before.
+        // A resumed segment was begun before.
         let is_new = window.begun == now;
         let begun = if is_new { Begun::Passed(self.reader.elapsed()) } else { Begun::Shown(window.begun) };
         self.reader.segments.push(Arc::clone(window), since, begun);

@@ -10,7 +10,7 @@ use crate::log::types::sequence::SequenceNumber;
 use crate::log::types::throughput::Limits;
 
 impl Writer {
-    /// Sets how much passes in a second.
+    /// Sets how much may pass in a second.
     pub(in super::super) fn set_limits(&self, limits: Limits) {
         let mut appender = self.appender.lock();
         appender.buckets.set(limits.write_bytes_per_second, limits.write_records_per_second);

@@ -203,7 +203,7 @@ impl Writer {
         self.context.bell.ring(self.dir.shard);
     }
 
-    /// Encrypts what is put from now on with the key that the list of keys ends with.
+    /// Encrypts new records with the last key in the list of keys.
     pub(super) fn take_new_key(&self) -> Result<()> {
         let mut appender = self.appender.lock();
         let Some(active) = &mut appender.active else { return Ok(()) };
@@ -317,7 +317,7 @@ impl Writer {
         drop(self.source.give_up_all());
     }
 
-    /// Takes back what shows the shard to other processes, once it has expired.
+    /// Takes back the slot that shows the shard to other processes, once it has expired.
     pub(super) fn hide(&self) {
         self.context.live.free(&mut self.appender.lock().live);
     }

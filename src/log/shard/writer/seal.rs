@@ -36,7 +36,7 @@ impl Writer {
         }
     }
 
-    /// Returns whether so many segments wait to be sealed that sealing should not wait for the next pass. Sealing costs a sync, and as long
+    /// Returns whether enough segments wait to be sealed that sealing should not wait for the next pass. Sealing costs a sync, and as long
     /// as few segments wait, puts need not compete with it.
     pub(in super::super) fn has_many_to_seal(&self) -> bool {
         self.appender.lock().unsealed.len() >= unsealed_count_max(self.context.writing.segment_bytes) / 2

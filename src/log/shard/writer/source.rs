@@ -141,7 +141,7 @@ impl SegmentSource {
         Ok(next)
     }
 
-    /// Returns whether the file of a segment has a second name, such as that in a snapshot. Then it is not written to any more.
+    /// Returns whether the file of a segment has a second name, such as that in a snapshot. Then it is no longer written to.
     fn has_second_name(&self, base: SequenceNumber) -> Result<bool> {
         DataFile::open(&self.dir.segment_path(base))?.has_second_name()
     }

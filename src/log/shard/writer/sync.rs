@@ -12,7 +12,7 @@ use crate::log::sys::dir::OpenDir;
 use crate::log::types::error::{Error, Result};
 use crate::log::types::sequence::SequenceNumber;
 
-/// A sync waits for others to join for the last sync's time divided by this.
+/// A sync waits for others to join, for as long as the last sync took, divided by this.
 const PATIENCE: u64 = 4;
 /// The longest such wait. The last sync may have taken long because it was held up.
 const PATIENCE_MAX: Duration = Duration::from_millis(1);

@@ -6,9 +6,8 @@ use crate::log::sys::sync::{AtomicU64, Condvar, Mutex, MutexGuard, Ordering};
 
 /// The turn to sync a shard.
 ///
-/// Rounds follow each other. The thread that holds the turn in a round publishes up to which record it syncs. Threads covered by that sync
-/// wait apart from threads that came too late for it. The end of the round wakes all threads of the first kind, and only the next one of
-/// the second.
+/// Rounds follow each other. The thread that holds the turn in a round publishes up to which record it syncs. Threads covered by that sync wait
+/// apart from threads that came too late for it. The end of the round wakes all covered threads, but only one of the late ones: the next holder.
 #[derive(Debug, Default)]
 pub(super) struct SyncTurn {
     state: Mutex<State>,

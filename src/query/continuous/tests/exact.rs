@@ -1,9 +1,9 @@
-//! What must come out exactly once, and completely, whatever happens meanwhile: restarts, trims, limits, silent shards.
+//! Tests that rows come out exactly once, and completely, whatever happens meanwhile: restarts, trims, limits, silent shards.
 
 use super::*;
 use crate::{HOUR, Limits};
 
-/// Where the rows of the output come from, as the sink has noted it: a shard and a sequence number.
+/// The origins of the output's rows, as the sink has noted them: a shard and a sequence number.
 fn origins(stream: &Stream) -> Vec<(u32, u64)> {
     let mut iterator = stream.iterator(stream.shards()[0].id, Position::TrimHorizon).unwrap();
     let batch = iterator.next_batch(10_000).unwrap();
@@ -72,7 +72,7 @@ fn l1_rows_are_put_after_records_were_trimmed_before_they_were_read() {
     let mut world = World::new(1);
     let plan = counts(minutes(), BY_ARRIVAL);
     let pump = world.start(&plan);
-    // More than a sink puts until it looks what the group has committed.
+    // More than a sink puts before it checks what the group has committed.
     const USERS: usize = 1_500;
     (0..USERS).for_each(|user| world.put(&format!("user-{user}"), 1));
     wait_until_read(&pump, USERS as u64);
@@ -103,7 +103,7 @@ fn l2_a_session_that_ended_without_a_row_takes_in_none_after_a_restart() {
         wait_until_read(&pump, 1);
         world.clock.advance(66 * SECOND);
         wait_for(|| pump.stats().held_rows == 0, || format!("{:?}", pump.stats()));
-        // Its own session is open still, and the one before has ended.
+        // Its own session is still open, and the one before has ended.
         world.put_at("ada", 30_000);
         wait_until_read(&pump, 2);
         assert_eq!((pump.stats().held_rows, pump.stats().late), (1, 0));

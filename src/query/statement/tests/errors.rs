@@ -1,4 +1,4 @@
-//! Errors that name what is wrong, where, and what to write instead: of columns, tables, times and windows that end.
+//! Tests of errors about columns, tables, times and windows: what is wrong, where, and what to write instead.
 
 use super::Refused;
 

@@ -1,4 +1,4 @@
-//! What the SQL of plans results in, over rows that the runner could have kept.
+//! Tests of the results of the SQL of plans, over rows that the runner could have kept.
 
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
@@ -70,7 +70,7 @@ fn conditions_behind_a_session_function_do_not_change_sessions() {
     assert!(grouped.inputs[0].prepare.contains("WHERE ms > 5"), "{}", grouped.inputs[0].prepare);
 }
 
-/// What comes out when rows until second 30 are looked back at, and those from second 60 are new.
+/// The result when rows until second 30 are looked back at, and those from second 60 are new.
 fn looked_back(plan: &super::Plan) -> Vec<String> {
     let Shape::Over { sql, .. } = &plan.shape else { panic!("{:?}", plan.shape) };
     let first = with(&[("input", CLICKS)]);
@@ -180,7 +180,7 @@ fn pairs_of_a_join_are_near_in_time_and_have_a_new_row() {
     let nothing_new = SIDES.map(|(name, rows)| (name, rows.replace("true AS", "false AS")));
     let nothing_new: Vec<_> = nothing_new.iter().map(|(name, rows)| (*name, &**rows)).collect();
     assert_eq!(rows(&with(&nothing_new), &sql), Vec::<String>::new());
-    // What has met none goes out with the other side empty.
+    // A row that has met none goes out with the other side empty.
     let other_empty =
         [(SIDES[0].0, SIDES[0].1.to_owned()), (SIDES[1].0, format!("{} WHERE id = 0", SIDES[1].1))];
     let other_empty: Vec<_> = other_empty.iter().map(|(name, rows)| (*name, &**rows)).collect();

@@ -54,7 +54,7 @@ impl Cutter {
         Ok(())
     }
 
-    /// Fails if the fragment has no room for so many bytes more.
+    /// Fails if the fragment has no room for this many more bytes.
     fn check_room(&self, bytes: u64) -> Result<(), VideoError> {
         let max = self.options.fragment_bytes_max;
         if bytes <= max.saturating_sub(self.out.len()) as u64 {
@@ -76,7 +76,7 @@ impl Cutter {
             return Err(invalid(format!("the element {:X} has no size", head.id)));
         };
         self.check_room(head.len as u64 + size)?;
-        // The bytes of the payload that are looked at here.
+        // The bytes of the payload that are parsed here.
         let looked_at = match (self.level, head.id) {
             (Level::Cluster, ids::TIMESTAMP) | (Level::Group, ids::BLOCK_DURATION) => {
                 if size > 8 {
@@ -149,7 +149,7 @@ impl Cutter {
         let &[high, low, flags] = payload.get(len..len + 3).ok_or_else(too_short)? else {
             return Err(too_short());
         };
-        // Two bits say how frames are laced, and the next byte says how many come with the first.
+        // Two bits give the kind of lacing, and the next byte gives the number of further frames.
         let frame_count = match flags & 0x06 {
             0 => 1,
             _ => u64::from(*payload.get(len + 3).ok_or_else(too_short)?) + 1,

@@ -1,7 +1,7 @@
 //! Cutting Matroska that comes in pieces of any size into fragments.
 //!
-//! Only the heads of elements are looked at. The payload of a frame goes from the piece in which it comes into the fragment in one step. The
-//! cutter keeps one fragment and what comes before the clusters, whatever sizes the data claims to have.
+//! Only the heads of elements are parsed. The payload of a frame is copied once, from its piece into the fragment. The cutter keeps one fragment and
+//! the data before the clusters, whatever sizes the data claims.
 
 mod cluster;
 
@@ -14,12 +14,12 @@ use super::ids;
 use super::timing::{BlockHead, Timing};
 use crate::video::error::{AckErrorId, VideoError};
 
-/// The most bytes of a block that are looked at: its track, time, flags, and the number of its frames.
+/// The most bytes of a block that are parsed: its track, time, flags, and the number of its frames.
 const BLOCK_HEAD_BYTES_MAX: usize = 12;
 /// The most bytes of an element that a later version of Matroska may have.
 const UNKNOWN_BYTES_MAX: u64 = 1 << 20;
 
-/// What the cutter does not have to know from the data.
+/// The settings of the cutter that do not come from the data.
 #[derive(Debug, Clone)]
 pub(crate) struct CutOptions {
     /// The largest fragment, as it is stored.
@@ -30,7 +30,7 @@ pub(crate) struct CutOptions {
     pub(crate) tags: TagList,
 }
 
-/// What the cutter has found.
+/// An event of the cutter.
 #[derive(Debug)]
 pub(crate) enum Cut<'a> {
     /// A fragment has begun.
@@ -42,15 +42,15 @@ pub(crate) enum Cut<'a> {
 /// A whole fragment.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Whole<'a> {
-    /// It as a Matroska file.
+    /// The fragment as a Matroska file.
     pub(crate) data: &'a [u8],
     pub(crate) cluster_at: usize,
     pub(crate) length_ns: u64,
-    /// Equal for fragments that a decoder can be set up for with the same data.
+    /// Equal for fragments whose decoder setup is the same.
     pub(crate) setup: u32,
 }
 
-/// Takes what is found. An error of it ends the cutting.
+/// Takes the events. An error that it returns ends the cutting.
 pub(crate) type Sink<'s> = &'s mut dyn FnMut(Cut<'_>) -> Result<(), VideoError>;
 
 /// Where the next element begins.
@@ -62,7 +62,7 @@ enum Level {
     Group,
 }
 
-/// What is done with the bytes behind a head.
+/// How the bytes after a head are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Body {
     Copied,
@@ -74,14 +74,14 @@ enum Body {
     },
 }
 
-/// See the module.
+/// Cuts Matroska into fragments: see the module.
 #[derive(Debug)]
 pub(crate) struct Cutter {
     options: CutOptions,
     /// The bytes before the next one.
     position: u64,
     level: Level,
-    /// Where the open elements end, if they say it.
+    /// Where the open elements end, if known.
     segment_end: Option<u64>,
     cluster_end: Option<u64>,
     group_end: Option<u64>,
@@ -167,7 +167,7 @@ impl Cutter {
                     }
                 }
             } else {
-                // The head goes on in this piece. It is tried with each byte more, so that it takes none too many.
+                // The head continues in this piece. It is parsed again after each byte, so that it takes none too many.
                 self.head.push(first);
                 bytes = rest;
                 let head = std::mem::take(&mut self.head);
@@ -214,7 +214,7 @@ impl Cutter {
     /// Opens the element that `bytes` begin with. Returns how many of them it has taken, or `None` if it needs more.
     fn open(&mut self, bytes: &[u8], sink: Sink<'_>) -> Result<Option<usize>, VideoError> {
         let Some(head) = Head::read(bytes)? else { return Ok(None) };
-        // A head that cannot be a child of what is open closes it, if that has no size.
+        // A head that cannot be a child of the open element closes it, if that has no size.
         if self.level == Level::Cluster && self.cluster_end.is_none() && ids::ends_cluster(head.id) {
             self.end_cluster(sink)?;
         }

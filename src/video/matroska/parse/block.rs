@@ -18,7 +18,7 @@ const FRAMES_MAX: usize = 1 << 18;
 #[derive(Default)]
 pub(super) struct Blocks<'a> {
     frames: Vec<Frame<'a>>,
-    /// The frames of laced blocks whose distance no element tells.
+    /// The frames of laced blocks whose durations no element gives.
     untimed: Vec<std::ops::Range<usize>>,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Blocks<'a> {
             (frame, data) = data.split_at(size);
             let time_ns = time_ns + i128::from(each_ns.unwrap_or(0)) * index;
             let time_ns = i64::try_from(time_ns).map_err(|_| invalid(block.at, "a time out of range"))?;
-            // Nothing can be decoded from nothing.
+            // An empty frame cannot be decoded.
             if !frame.is_empty() {
                 let data = match &*block.entry.prefix {
                     [] => Cow::Borrowed(frame),
@@ -128,10 +128,10 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// A block, before its frames are taken apart.
+/// A block, before its frames are separated.
 struct Block<'a, 't> {
     entry: &'t TrackEntry,
-    /// Relative to the cluster's, in its units.
+    /// Relative to the cluster's timecode, in its units.
     timecode: i16,
     flags: u8,
     data: &'a [u8],

@@ -5,7 +5,7 @@ use crate::video::VideoError;
 use crate::video::matroska::element::{Head, NoHead, uint};
 use crate::video::matroska::ids;
 
-/// An element whose bytes are all there.
+/// A complete element.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Element<'a> {
     pub(super) id: u32,
@@ -36,7 +36,7 @@ impl<'a> Element<'a> {
         uint(self.data).ok_or_else(|| invalid(self.at, "a number of more than eight bytes"))
     }
 
-    /// Returns a number that means something only within 32 bits.
+    /// Returns a number that must fit into 32 bits.
     pub(super) fn unsigned_32(&self) -> Result<u32, VideoError> {
         u32::try_from(self.unsigned()?).map_err(|_| invalid(self.at, "a number out of range"))
     }
@@ -50,7 +50,7 @@ impl<'a> Element<'a> {
         }
     }
 
-    /// Returns a text without the zeros that may fill it up.
+    /// Returns a text without the zeros that may pad it.
     pub(super) fn text(&self) -> String {
         let end = self.data.iter().position(|&byte| byte == 0).unwrap_or(self.data.len());
         String::from_utf8_lossy(&self.data[..end]).into_owned()
@@ -98,7 +98,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// Reads what stands before the data of an element.
+/// Reads the head of an element.
 fn head(bytes: &[u8], at: usize) -> Result<Head, VideoError> {
     match Head::read(bytes) {
         Ok(Some(head)) => Ok(head),
@@ -107,7 +107,7 @@ fn head(bytes: &[u8], at: usize) -> Result<Head, VideoError> {
     }
 }
 
-/// Finds out how much belongs to an element of unknown size: up to the first element that cannot be in it.
+/// Determines the size of an element of unknown size: it extends to the first element that cannot be in it.
 fn unknown_size(id: u32, data: &[u8], at: usize) -> Result<usize, VideoError> {
     if id != ids::SEGMENT && id != ids::CLUSTER {
         return Err(invalid(at, "an element of unknown size that is no Segment or Cluster"));
@@ -118,7 +118,7 @@ fn unknown_size(id: u32, data: &[u8], at: usize) -> Result<usize, VideoError> {
         if if id == ids::CLUSTER { ids::ends_cluster(head.id) } else { ids::ends_segment(head.id) } {
             break;
         }
-        // What is in an element of unknown size is looked at one by one, too.
+        // The children of an element of unknown size are examined one by one, too.
         let child = match head.size {
             Some(child) => usize::try_from(child).ok(),
             None if head.id == ids::CLUSTER => Some(0),

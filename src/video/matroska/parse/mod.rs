@@ -1,4 +1,4 @@
-//! Reads a whole fragment of Matroska into its tracks, frames and tags.
+//! Parses a whole fragment of Matroska into its tracks, frames and tags.
 
 mod block;
 mod element;
@@ -19,7 +19,7 @@ fn invalid(offset: usize, what: &str) -> VideoError {
     VideoError::InvalidMedia(format!("{what}, at byte {offset}").into())
 }
 
-/// Takes a whole file of Matroska apart.
+/// Parses a whole Matroska file.
 pub(crate) fn media(fragment: &[u8]) -> Result<Media<'_>, VideoError> {
     let mut file = Elements::new(fragment);
     let header = file.next().ok_or_else(|| invalid(0, "no EBML header"))??;
@@ -41,7 +41,7 @@ pub(crate) fn media(fragment: &[u8]) -> Result<Media<'_>, VideoError> {
     reading.finish()
 }
 
-/// What has been read of a file.
+/// The parsed parts of a file.
 #[derive(Default)]
 struct Reading<'a> {
     tracks: Vec<TrackEntry>,
@@ -73,7 +73,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// The first description of a track holds: a producer that starts again in one file repeats it.
+    /// The first description of a track counts: a producer that restarts within a file repeats it.
     fn tracks(&mut self, tracks: &Element<'a>) -> Result<(), VideoError> {
         for entry in tracks.children() {
             let entry = entry?;

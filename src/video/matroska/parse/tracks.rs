@@ -6,14 +6,14 @@ use crate::video::VideoError;
 use crate::video::matroska::ids;
 use crate::video::media::{Track, TrackKind};
 
-/// A common beginning of frames that is left out of them is a few bytes long. Each frame is copied with it.
+/// The limit of the common prefix that is stripped from frames, usually a few bytes. Each frame is copied with it.
 const PREFIX_BYTES_MAX: usize = 64;
 
 /// A track, and how to read its frames.
 #[derive(Debug)]
 pub(super) struct TrackEntry {
     pub(super) track: Track,
-    /// What is left out at the beginning of each frame.
+    /// The bytes that are stripped from the beginning of each frame.
     pub(super) prefix: Vec<u8>,
 }
 
@@ -83,7 +83,7 @@ fn video(video: &Element<'_>, track: &mut Track) -> Result<(), VideoError> {
     Ok(())
 }
 
-/// What is absent has Matroska's defaults.
+/// Absent elements have Matroska's defaults.
 fn audio(audio: &Element<'_>, track: &mut Track) -> Result<(), VideoError> {
     (track.sample_rate, track.channels) = (8_000, 1);
     for child in audio.children() {
@@ -104,7 +104,7 @@ fn audio(audio: &Element<'_>, track: &mut Track) -> Result<(), VideoError> {
     Ok(())
 }
 
-/// What is left out at the beginning of frames, or of the codec's private data.
+/// The bytes that are stripped from the beginning of frames, or of the codec's private data.
 #[derive(Default)]
 struct Prefix {
     bytes: Vec<u8>,

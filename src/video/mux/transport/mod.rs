@@ -1,4 +1,4 @@
-//! MPEG-TS: a segment for each fragment, which is made of nothing but the fragment.
+//! MPEG-TS: a segment for each fragment, which depends only on the fragment.
 
 mod packet;
 
@@ -16,7 +16,7 @@ const FIRST_PID: u16 = 0x100;
 /// How long before its decoding a frame arrives, by the clock of the program: 100 ms.
 const CLOCK_LEAD: i64 = 9_000;
 
-/// How many frames of sound share a header, which tells the time of the first.
+/// How many frames of sound share a header, which has the time of the first.
 const SOUND_FRAMES_MAX: usize = 6;
 
 /// Room for headers around each frame.
@@ -47,7 +47,7 @@ impl<'c> Coding<'c> {
         }
     }
 
-    /// Appends a frame as a decoder gets it from a stream without a header of its own.
+    /// Appends a frame in the form of a stream without a separate header.
     fn write(&self, sample: &Sample<'_>, out: &mut Vec<u8>) -> Result<(), VideoError> {
         // Each picture begins with a delimiter, exactly one.
         let (sets, delimiter): (_, &[u8]) = match self {
@@ -146,7 +146,7 @@ impl<'m> Stream<'m> {
         Ok(Self { kind: track.kind, scale, samples })
     }
 
-    /// Returns whether a frame of sound plays without a gap after another, so that its time need not be told.
+    /// Returns whether a frame of sound plays without a gap after another, so that its time need not be written.
     fn is_one_after_other(&self, two: &[Sample<'_>]) -> bool {
         let ticks = self.scale.frame_ticks(two[0].data);
         self.kind != TrackKind::Video && ticks.is_some_and(|ticks| two[0].decode + ticks == two[1].decode)
@@ -157,7 +157,7 @@ impl<'m> Stream<'m> {
 struct Unit<'s, 'm> {
     stream: usize,
     samples: &'s [Sample<'m>],
-    /// The decoding of the first, by the clock of the program.
+    /// When the first is decoded, by the program clock.
     decode: i64,
 }
 
@@ -183,7 +183,7 @@ fn count_of(units: &[Unit<'_, '_>], stream: usize) -> usize {
     units.iter().filter(|unit| unit.stream == stream).count()
 }
 
-/// Appends the two tables that say what is in the segment. Both are the only packets of their kind in it: their numbers begin anew.
+/// Appends the two tables that describe the segment. Each is the only packet of its kind in the segment: their numbers restart.
 fn write_tables(codings: &[Coding<'_>], clock: usize, out: &mut Vec<u8>) {
     let lead = Lead { is_discontinuous: true, ..Lead::default() };
     let [pid_high, pid_low] = (0xE000 | PROGRAM_PID).to_be_bytes();

@@ -3,7 +3,7 @@
 const PACKET_BYTES: usize = 188;
 /// A packet without its header.
 const PAYLOAD_BYTES: usize = 184;
-/// Timestamps have 33 bits, and begin again at 0.
+/// Timestamps have 33 bits, and wrap to 0.
 const TIME_MASK: u64 = (1 << 33) - 1;
 /// Packets of an identifier count to 16.
 const COUNTER_MODULUS: usize = 16;
@@ -15,19 +15,19 @@ pub(super) struct Packets {
     counter: usize,
 }
 
-/// What stands before the payload of the first packet of a unit.
+/// The data before the payload of the first packet of a unit.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Lead {
-    /// The clock of the program, in its 90,000ths of a second.
+    /// The program clock, in units of 1/90,000 s.
     pub(super) clock: Option<u64>,
     /// Whether decoding can begin here.
     pub(super) is_random_access: bool,
-    /// Whether the numbers of packets begin anew.
+    /// Whether the numbers of packets restart.
     pub(super) is_discontinuous: bool,
 }
 
 impl Lead {
-    /// Returns the bytes behind the length of an adaptation field.
+    /// Returns the bytes after the length of an adaptation field.
     fn field(self) -> Vec<u8> {
         let Self { clock, is_random_access, is_discontinuous } = self;
         if clock.is_none() && !is_random_access && !is_discontinuous {
@@ -91,8 +91,8 @@ impl Packets {
     }
 }
 
-/// Appends the header of a packetized elementary stream. `decode` is given where it differs from `presentation`; `payload_bytes` where it is to
-/// be told.
+/// Appends the header of a packetized elementary stream. `decode` is given if it differs from `presentation`, and `payload_bytes` if the length is to
+/// be written.
 pub(super) fn pes_header(
     stream_id: u8,
     presentation: u64,
@@ -130,7 +130,7 @@ pub(super) fn section(table_id: u8, content: &[u8]) -> Vec<u8> {
     section.extend_from_slice(&checksum(&section).to_be_bytes());
     // Where the section begins.
     section.insert(0, 0);
-    // What is not used of the packet.
+    // The unused rest of the packet.
     section.resize(PAYLOAD_BYTES.max(section.len()), 0xFF);
     section
 }

@@ -2,10 +2,10 @@
 //!
 //! `cargo bench --bench aggregate`; `-- --quick` is a smoke run. User records of 100 B go into aggregates of up to 51,200 B, the KPL's
 //! default. Each figure is the median over rounds in which the contenders take turns, in millions of user records a second of one thread.
-//! MD5 over the same bytes, one aggregate after the other, is what each of them would be limited to without computing several together.
+//! MD5 over the same bytes, one aggregate after the other, is the limit of an implementation that does not compute several hashes together.
 //!
-//! Python is the one that `STREAMLOG_PYTHON` names, or else `target/python/bin/python`, where `.ci/run` installs the library. Without it, only
-//! this library is measured.
+//! Python is the one that `STREAMLOG_PYTHON` names, or else `target/python/bin/python`, where `.ci/run` installs the library. Without it,
+//! only this library is measured.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use streamlog::aggregate::{Aggregate, AggregatedRecord, Aggregator, BYTES_MAX_DE
 use streamlog::{Batch, HashKeyRange, KeyHash, Position, PutRecord, Retention, StreamOptions};
 
 const DATA: [u8; 100] = [7; 100];
-/// How many user records are added with one call.
+/// The number of user records added with one call.
 const AT_ONCE: usize = 10_000;
 /// The bytes of a batch that is read.
 const BATCH_BYTES: usize = 1 << 20;
@@ -48,7 +48,7 @@ assert found == count
 print(written - begun, read - before)
 "#;
 
-/// How much work a round is, and how many rounds there are.
+/// The work of a round, and the number of rounds.
 struct Plan {
     rounds: usize,
     count: usize,
@@ -96,7 +96,7 @@ fn compare(plan: &Plan, key_count: usize, python: Option<&Path>) {
         note(3, plan.count, timed(|| assert_eq!(read(&made), plan.count)));
         let batches = batches(&made);
         note(4, plan.count, timed(|| assert_eq!(read_batches(&batches, HashKeyRange::ALL), plan.count)));
-        // A range that is not all: each key is hashed as Kinesis does.
+        // Not the whole range, so that each key is hashed as in Kinesis.
         let range = HashKeyRange { end: (u128::MAX - 1).into(), ..HashKeyRange::ALL };
         note(5, plan.count, timed(|| assert_eq!(read_batches(&batches, range), plan.count)));
         if let Some((written, read)) = python.map(|python| in_python(python, plan.python_count, key_count)) {

@@ -1,5 +1,5 @@
-//! Compressed and encrypted streams compared with plain ones: batches of 100 JSON clicks of about 200 B, put, stored and read; and records of
-//! 100 B, put one by one, beside what the cipher alone takes for them.
+//! Compressed and encrypted streams compared with plain ones: batches of 100 JSON clicks of about 200 B, put, stored and read; and records
+//! of 100 B, put one by one, compared with the cost of the cipher alone.
 //!
 //! `cargo bench --features lz4,zstd,encryption --bench codecs -- [DIRECTORY]`; the directory should be on the disk to measure. `--quick` is a
 //! smoke run. One thread puts into one shard, the stream is closed, and one reader reads it to the end. The figures are medians over rounds in
@@ -15,17 +15,17 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use streamlog::{Compression, KeyFile, Position, PutRecord, Retention, StreamOptions};
 
 const RECORDS_A_BATCH: usize = 100;
-/// How many different batches there are. They are put again and again: each is compressed by itself.
+/// The number of different batches. They are put repeatedly: each is compressed by itself.
 const BATCHES: usize = 300;
 
-/// How much work a turn is, and how many rounds there are.
+/// The work of a turn, and the number of rounds.
 #[derive(Clone, Copy)]
 struct Plan {
     rounds: usize,
     batch_count: usize,
 }
 
-/// What is done to records.
+/// How records are compressed and encrypted.
 #[derive(Clone, Copy)]
 struct Way {
     compression: Compression,
@@ -94,7 +94,7 @@ fn put_one_by_one(scratch: &Path, plan: Plan) {
     }
 }
 
-/// What a turn took.
+/// The result of a turn.
 struct Turn {
     put: Duration,
     read: Duration,
@@ -160,7 +160,7 @@ fn compare(scratch: &Path, has_id: bool, plan: Plan) {
     }
 }
 
-/// Makes the users and clicks of all batches. No method makes random digits much shorter.
+/// Makes the users and clicks of all batches. Random digits hardly compress.
 fn clicks(has_id: bool) -> Vec<(String, String)> {
     let pages =
         ["/", "/search", "/cart", "/checkout", "/products/shoes", "/products/books", "/account", "/help"];
@@ -245,7 +245,7 @@ fn take_turn(scratch: &Path, way: Way, clicks: &[(String, String)], plan: Plan) 
     let read = begun.elapsed();
     let put_count = (BATCHES / 3 + plan.batch_count) * RECORDS_A_BATCH;
     assert_eq!(count, put_count);
-    // All of it was read, and a part of it was put before the clock started.
+    // Everything was read, and some of it was put before the clock started.
     let read = read.mul_f64((plan.batch_count * RECORDS_A_BATCH) as f64 / put_count as f64);
     Turn { put, read, disk_bytes }
 }

@@ -1,8 +1,8 @@
-//! How fast a delivery writes, beside the bare work of it: writing the same bytes to files, and compressing them.
+//! The speed of a delivery, compared with its bare work: writing the same bytes to files, and compressing them.
 //!
 //! `cargo bench --features delivery,zstd --bench delivery`; `-- --quick` is a smoke run, and a path after `--` names the directory to write in. The
-//! contenders take turns, and each figure is the median over the rounds. Bare work is done by one thread, which syncs each file as
-//! a delivery does. A delivery reads the records from the log, checks the JSON, and has the files written by as many threads as it says.
+//! contenders take turns, and each figure is the median over the rounds. One thread does the bare work, and syncs each file as
+//! a delivery does. A delivery reads the records from the log, checks the JSON, and writes the files with the printed number of threads.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -49,7 +49,7 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("it compresses")
 }
 
-/// Puts so many bytes of JSON, and returns them as lines.
+/// Puts this many bytes of JSON, and returns them as lines.
 fn fill(stream: &Stream, bytes: usize) -> Vec<u8> {
     let mut lines = Vec::with_capacity(bytes + bytes / RECORD_BYTES);
     let mut number = 0u64;
@@ -93,7 +93,7 @@ struct Bench {
 type Run<'r> = &'r dyn Fn(&mut Bench) -> Duration;
 
 impl Bench {
-    /// Lets the bare work and the deliveries take turns, and prints the medians.
+    /// Runs the bare work and the deliveries in turns, and prints the medians.
     fn compare(&mut self, name: &str, bare: impl Fn(&mut Self) -> Duration, deliveries: &[(&str, Run<'_>)]) {
         let mut times = vec![vec![]; deliveries.len() + 1];
         for _ in 0..self.rounds {

@@ -1,8 +1,8 @@
-//! How many records a second one thread filters: JSON with two fields looked at, a key, many patterns, and large documents.
+//! How many records a second one thread filters: JSON with two fields inspected, a key, many patterns, and large documents.
 //!
 //! `cargo bench --bench filter`; `-- --quick` is a smoke run. The records are read from a stream, and are the same for all filters of a
-//! group. Each figure is the median over rounds in which the filters take turns. `serde_json::Value` is what a filter would be limited to that
-//! reads each document into a tree.
+//! group. Each figure is the median over rounds in which the filters take turns. `serde_json::Value` shows the limit of a filter that
+//! parses each document into a tree.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -61,7 +61,7 @@ fn main() {
     }
 }
 
-/// The records a second of each contender, of which each must find a match exactly if it is expected to.
+/// Returns the records a second of each contender. Each must match exactly the records that it is expected to match.
 fn medians(batch: &Batch, contenders: &[(&str, Matches<'_>)], expected: &[bool], rounds: usize) -> Vec<f64> {
     let mut rates = vec![vec![]; contenders.len()];
     for _ in 0..rounds {

@@ -16,7 +16,7 @@ const TURN: Duration = Duration::from_millis(600);
 /// The size of the file that bare writes fill before they start again at its beginning.
 const FILE_BYTES: u64 = 64 << 20;
 const O_DSYNC: i32 = 0o10000;
-/// Not a flag for `open`: also write a word at the start of the file.
+/// Not an `open` flag: also writes a word at the start of the file.
 const WORD: i32 = -1;
 
 /// Puts records for a turn. Returns how many.
@@ -142,7 +142,7 @@ fn streamlog(stream: Stream, record_bytes: usize, threads: usize) -> Turn {
     })
 }
 
-/// Returns the bytes written so far to a directory's device, including others' writes, or 0 if the system does not say.
+/// Returns the bytes written so far to a directory's device, including writes by others, or 0 if the system does not say.
 fn disk_bytes_written(path: &Path) -> u64 {
     let device = fs::metadata(path).map_or(0, |metadata| metadata.dev());
     let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));

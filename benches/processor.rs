@@ -1,4 +1,4 @@
-//! Processors compared with a consumer group on the same data, and what lanes bring if the function waits.
+//! Processors compared with a consumer group on the same data, and the gain from lanes if the function waits.
 //!
 //! `cargo bench --bench processor -- [DIRECTORY]`; the directory should be on the disk to measure. The contenders take turns, and the
 //! figures are medians over the rounds.
@@ -19,7 +19,7 @@ use streamlog::{
 const ROUNDS: usize = 7;
 const RECORD_COUNT: u64 = 1_000_000;
 const BATCH_SIZE: usize = 100;
-/// What a function of the second part waits in each call, and how many records it gets in all.
+/// In the second part, how long the function waits in each call, and how many records it gets in total.
 const WAIT: Duration = Duration::from_millis(1);
 const WAITING_RECORDS: u64 = 20_000;
 
@@ -69,7 +69,7 @@ fn main() {
     compare(&[("1 lane", Box::new(|| waiting(&stream, 1))), ("10 lanes", Box::new(|| waiting(&stream, 10)))]);
 }
 
-/// Lets the ways take turns, and prints the median of each.
+/// Runs the ways in turns, and prints the median of each.
 fn compare(ways: &[Way<'_>]) {
     let mut rates = vec![vec![]; ways.len()];
     for round in 0..ROUNDS {
@@ -100,7 +100,7 @@ fn fill(stream: &Stream, count: u64) {
     }
 }
 
-/// Each turn is a new group, so that it begins at the first record.
+/// Each turn uses a new group, so that it starts at the first record.
 fn name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("bench-{}", COUNT.fetch_add(1, Ordering::Relaxed))
@@ -164,7 +164,7 @@ fn run(
             work(invocation)
         })
         .expect("a processor");
-    // It wakes seldom, so that it takes no time from the processor.
+    // Wakes rarely, so that it takes no processor time.
     while seen.load(Ordering::Relaxed) < count {
         thread::sleep(Duration::from_millis(1));
     }

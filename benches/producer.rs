@@ -27,7 +27,7 @@ const BATCHES: [(&str, usize); 6] = [
 ];
 const LINGER_MS: [u64; 4] = [0, 1, 10, 100];
 
-/// How long the turns are, and how many rounds they take.
+/// The length of the turns, and the number of rounds.
 #[derive(Clone, Copy)]
 struct Plan {
     rounds: usize,
@@ -146,7 +146,7 @@ fn put_batch(stream: &Stream, count: usize, turn: Duration) -> (u64, Duration) {
 }
 
 fn produce(options: ProducerOptions, threads: usize, has_callbacks: bool, turn: Duration) -> (u64, Duration) {
-    // The machine may stall, however long.
+    // The machine may stall for any time.
     let producer = options.time_to_live(None).start().expect("a producer");
     let keys: Vec<String> = (0..threads).map(|thread| format!("thread-{thread:03}")).collect();
     let one = |thread: usize| {
@@ -166,7 +166,7 @@ fn one_by_one(stream: &Stream, turn: Duration) -> (u64, Duration) {
     by_threads(1, turn, one, || {})
 }
 
-/// The figures of one linger and one size of a batch.
+/// The figures for one linger and one batch size.
 #[derive(Default)]
 struct Cell {
     rates: Vec<f64>,

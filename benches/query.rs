@@ -1,7 +1,7 @@
-//! How fast one thread makes columns of records: JSON of which two members are asked for, or all, and other formats.
+//! How many records a second one thread decodes into columns: JSON with two members or all members requested, and other formats.
 //!
 //! `cargo bench --features sql --bench query`; `-- --quick` is a smoke run. The records are in memory, and each figure is the median over rounds
-//! in which the schemas take turns. `serde_json::Value` is what a decoder would be limited to that reads each document into a tree.
+//! in which the schemas take turns. `serde_json::Value` shows the limit of a decoder that parses each document into a tree.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -1,5 +1,5 @@
-//! Queues: records received and acknowledged in a second on one thread, one by one and in batches, and how long a queue takes to open that has
-//! handled many.
+//! Queues: records received and acknowledged a second on one thread, one by one and in batches, and the time to open a queue that has
+//! handled many records.
 //!
 //! `cargo bench --bench queue -- [DIRECTORY]`; the directory should be on the disk to measure. The figures are medians over the rounds.
 
@@ -61,7 +61,7 @@ fn rate(scratch: &Path, durability: Durability, is_ordered: bool, batch: usize) 
     rates[ROUNDS / 2]
 }
 
-/// Receives and acknowledges for a turn. Returns the records a second. Filling the stream does not count.
+/// Receives and acknowledges for a turn. Returns the records a second, without the time to fill the stream.
 fn turn(stream: &Stream, queue: &Queue, batch: usize) -> f64 {
     let (mut count, mut elapsed) = (0, Duration::ZERO);
     while elapsed < TURN {

@@ -1,7 +1,7 @@
-//! Readers in other processes: the time from a put to its read, and what readers cost the puts.
+//! Readers in other processes: the time from a put to its read, and the cost of readers to the puts.
 //!
 //! `cargo bench --bench readers -- [DIRECTORY]`. Within one run, all ways take turns. The times are those of `CLOCK_MONOTONIC`, which all
-//! processes share. A put of the first part comes each 0.3 ms, so that a reader that waits is parked by then.
+//! processes share. In the first part, a put comes every 0.3 ms, so that a waiting reader is parked by then.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -162,7 +162,7 @@ fn within(stream: &Stream, way: &str) -> String {
     })
 }
 
-/// Puts as fast as it can while other processes have the stream open.
+/// Puts as fast as possible while other processes have the stream open.
 fn costs(scratch: &Path) {
     let ways = [
         (0, "no"),

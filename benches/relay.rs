@@ -1,8 +1,8 @@
-//! How fast a relay to Kinesis is, beside a bare loop of the official SDK and beside boto3: the same records to a gateway on loopback.
+//! The speed of a relay to Kinesis, compared with a bare loop of the official SDK and with boto3: the same records to a gateway on loopback.
 //!
 //! `cargo bench --features relay-kinesis,gateway --bench relay`; `-- --quick` is a smoke run. `STREAMLOG_PYTHON` names a Python with boto3; without it,
 //! that contender is left out. The contenders take turns, and each figure is the median over the rounds. The gateway runs in a process of its own, which
-//! is this program with `--serve`. The bare loop has the records in memory, sends 500 at a time and does not look at keys; so does boto3. A relay reads them
+//! is this program with `--serve`. The bare loop and boto3 have the records in memory, send 500 at a time, and ignore keys. A relay reads them
 //! from its stream, keeps the order of each key, and commits.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,7 +21,7 @@ use streamlog::{PutRecord, Store, Stream, StreamOptions};
 const RECORD_BYTES: usize = 200;
 const SHARDS: u32 = 4;
 
-/// Sends the records of a file, which are all of this length, and prints how long that took. A key is a number of 8 digits at the beginning.
+/// Sends the records of a file, which all have this length, and prints the time taken. A key is a number of 8 digits at the beginning.
 const BOTO3: &str = r#"
 import sys, time
 import boto3
@@ -38,7 +38,7 @@ for at in range(0, len(records), 500):
 print(time.perf_counter() - begun)
 "#;
 
-/// What is measured: its name, and one run of it.
+/// A measurement: its name, and a function for one run.
 type Contender<'a> = (&'a str, &'a dyn Fn(&mut Bench) -> Duration);
 
 fn main() {
@@ -171,7 +171,7 @@ impl Bench {
         format!("http://{}", self.server.address)
     }
 
-    /// Sends with so many bare loops, each with a part of the records.
+    /// Sends with this many bare loops, each with a part of the records.
     fn bare(&mut self, threads: usize) -> Duration {
         let stream = self.next();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("threads");

@@ -1,7 +1,7 @@
-//! Relaying to Kafka, beside a bare producer of librdkafka with the same settings that sends the same records, to a cluster in this process.
+//! Relaying to Kafka, compared with a bare librdkafka producer that sends the same records with the same settings, to a cluster in this process.
 //!
 //! `cargo bench --features relay-kafka --bench relay_kafka`. The figures are medians over the rounds, whose order alternates. The cluster runs on the same
-//! machine and keeps all that it gets in memory, so each measurement has one of its own.
+//! machine and keeps everything in memory, so each measurement has its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,7 @@ const KEYS: u64 = 1_000;
 /// A batch of each shard.
 const UNDER_WAY: u64 = 40_000;
 
-/// A name, how many lanes each shard has, and one run of it.
+/// A name, the number of lanes of each shard, and a function for one run.
 type Way = (&'static str, usize, fn(&Stream, usize, usize, u64) -> Duration);
 
 fn main() {
@@ -35,7 +35,7 @@ fn main() {
         let mut times = vec![vec![]; ways.len()];
         for round in 0..ROUNDS {
             for at in 0..ways.len() {
-                // The last of one round is the first of the next.
+                // The last way of one round is the first of the next.
                 let at = if round % 2 == 0 { at } else { ways.len() - 1 - at };
                 times[at].push((ways[at].2)(&stream, ways[at].1, round, records));
             }
@@ -102,8 +102,8 @@ impl ProducerContext for Delivered {
     }
 }
 
-/// Reads the stream and sends its records, with the header that tells copies apart. As many are under way as with the relay: a full buffer would slow it
-/// down.
+/// Reads the stream and sends its records, with the header that identifies copies. As many are in flight as with the relay: a full buffer would
+/// slow it down.
 fn bare(stream: &Stream, _: usize, _: usize, records: u64) -> Duration {
     let cluster = cluster();
     let delivered = Arc::new(AtomicU64::new(0));

@@ -19,8 +19,8 @@ fn main() {
     split_times(scratch.path());
 }
 
-/// Measures the delays of puts, at rest and while one thread reshards without a pause. The puts are paced, so that one that waits does
-/// not hide the delay of those after it.
+/// Measures put delays, at rest and while one thread reshards without a pause. The puts are paced, so that one that waits does not hide
+/// the delay of those after it.
 fn put_delays(scratch: &Path) {
     println!("put of 100 B, 20,000 a second, each delay from the time the put was due; microseconds");
     println!("| round | resharding | reshards | p50 | p99 | p99.9 | max |");

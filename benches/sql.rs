@@ -1,9 +1,9 @@
-//! How fast a statement goes through a stream, beside two engines that read the same records as lines of a file: DataFusion, whose reader of JSON
-//! this crate does not use, and DuckDB.
+//! The speed of a statement over a stream, compared with two engines that read the same records as lines of a file: DataFusion with its own
+//! JSON reader, which this crate does not use, and DuckDB.
 //!
 //! `cargo bench --features sql --bench sql`; `-- --quick` is a smoke run, and a path after `--` names the directory to write in. DuckDB takes part
-//! where `STREAMLOG_PYTHON` is a Python that has the package `duckdb`. The contenders take turns, all of them with as many threads as they like;
-//! each figure is the median over the rounds. Before the first round, all have read their records once, so all of it is in memory.
+//! if `STREAMLOG_PYTHON` names a Python that has the package `duckdb`. The contenders take turns, with as many threads as they like; each
+//! figure is the median over the rounds. Before the first round, each has read its records once, so everything is in memory.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -35,7 +35,7 @@ fn main() {
     };
     let work = work.expect("a directory to write in");
     let lines = work.path().join("clicks.json");
-    // The tables of a catalog are there as long as their streams are open.
+    // A catalog's tables exist only while their streams are open.
     let (_stream, catalog, late) = fill(work.path(), &lines, records);
 
     let group = |table: &str| format!("SELECT page, count(*), avg(ms) FROM {table} GROUP BY page");
@@ -87,8 +87,8 @@ fn main() {
     }
 }
 
-/// Puts the records into a stream and writes them as lines of a file. Returns the stream, a catalog of both, and when the last 1 % of the records began to
-/// arrive, in microseconds since 1970.
+/// Puts the records into a stream and writes them as lines of a file. Returns the stream, a catalog of both, and when the last 1 % of the
+/// records began to arrive, in microseconds since 1970.
 fn fill(directory: &Path, lines: &Path, records: usize) -> (Stream, Catalog, u64) {
     let stream = StreamOptions::new().open(directory.join("clicks")).expect("a stream");
     let mut file = BufWriter::new(File::create(lines).expect("a file"));
@@ -120,7 +120,7 @@ fn document(number: usize) -> String {
     )
 }
 
-/// A process of Python that runs the statement in DuckDB for each line that it gets.
+/// A Python process that runs the statement in DuckDB for each input line.
 struct Duck {
     process: Child,
     ask: ChildStdin,

@@ -1,5 +1,5 @@
-//! Video: a gigabyte ingested beside copying the same file, 50 live viewers on one thread, and a day of fragments: opened, listed, and as a
-//! playlist.
+//! Video: ingesting a gigabyte, compared with copying the same file; 50 live viewers on one thread; and opening, listing and making a
+//! playlist of a day of fragments.
 //!
 //! `cargo bench --features video --bench video -- [DIRECTORY] [--only-day]`; the directory should be on the disk to measure. The figures are medians over the
 //! rounds, which take turns.
@@ -50,7 +50,7 @@ fn head() -> Vec<u8> {
     [element(0x1A45_DFA3, &[]), segment, element(0x1654_AE6B, &track)].concat()
 }
 
-/// A cluster with 25 frames a second, the first of them larger, of so many bytes in all.
+/// A cluster with 25 frames a second, the first one larger, with this many bytes in total.
 fn cluster(at_ms: u64, seconds: u64, bytes: usize) -> Vec<u8> {
     let count = 25 * seconds as usize;
     let mut children = element(0xE7, &at_ms.to_be_bytes());
@@ -58,14 +58,14 @@ fn cluster(at_ms: u64, seconds: u64, bytes: usize) -> Vec<u8> {
         let len = if frame == 0 { bytes / 5 } else { bytes * 4 / 5 / (count - 1) };
         let relative = (frame * 40) as i16;
         let mut block = vec![0x81, (relative >> 8) as u8, relative as u8, 0x80];
-        // Nothing that compresses, and no page that is only zeros.
+        // Does not compress, and no page contains only zeros.
         block.extend((0..len).map(|byte| (byte * 31 + frame) as u8));
         children.extend(element(0xA3, &block));
     }
     element(0x1F43_B675, &children)
 }
 
-/// Returns the median of what each of two kinds of work takes, in turns.
+/// Returns the median times of two kinds of work, measured in turns.
 fn medians(first: impl Fn() -> Duration, second: impl Fn() -> Duration) -> [Duration; 2] {
     let mut times = [vec![], vec![]];
     for _ in 0..ROUNDS {
@@ -94,7 +94,7 @@ fn ingest(scratch: &Path) {
     let copy = || {
         let target = scratch.join("copy.mkv");
         let begin = Instant::now();
-        // Through memory, as a program has it that looks at what it copies.
+        // Copies through memory, like a program that inspects the data.
         let (mut from, mut to) = (File::open(&path).expect("a file"), File::create(&target).expect("a file"));
         let mut piece = vec![0; 256 << 10];
         loop {
@@ -126,7 +126,7 @@ fn ingest(scratch: &Path) {
     fs::remove_file(&path).expect("removed");
 }
 
-/// Writes nothing, and counts.
+/// Discards what is written, and counts it.
 fn viewers(scratch: &Path) {
     let target = scratch.join("stream");
     let stream = VideoStream::open(&target).expect("a stream");

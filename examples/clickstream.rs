@@ -1,4 +1,4 @@
-//! The main job in one run: a web shop's clicks go through a stream, readers follow live, and at the end the run accounts forevery
+//! The main job in one run: a web shop's clicks go through a stream, readers follow live, and at the end the run accounts for every
 //! record twice.
 //!
 //! ```text
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns whether the run proved everything.
+/// Returns whether every check passed.
 fn run(args: &Args) -> Result<bool> {
     let clicks = Clicks::new(args)?;
     let temporary = tempfile::tempdir()?;
@@ -307,7 +307,7 @@ impl Reading {
     }
 }
 
-/// What a reader has seen since the main thread last collected it.
+/// What a reader has read since the main thread last collected it.
 struct Seen {
     record_count: u64,
     bytes: u64,
@@ -333,7 +333,7 @@ impl Seen {
         }
     }
 
-    /// Moves everything seen to `total`, and starts over.
+    /// Moves everything read to `total`, and starts over.
     fn move_to(&mut self, total: &mut Self) -> Result<()> {
         total.record_count += std::mem::take(&mut self.record_count);
         total.bytes += std::mem::take(&mut self.bytes);

@@ -3,7 +3,7 @@
 //! A thief tries a stolen card number with small amounts, and then buys something. The rule: three payments of less than 2.00, then one
 //! of 500.00 or more, all within a minute. The same payments in another order are not fraud, so the order decides. Four tills pay at the
 //! same time. The processor calls its function with several batches at a time, of different cards, and each card's payments come in order.
-//! What the function knows of its cards is the state of a window: it is committed with the place in the stream, and survives a crash.
+//! What the function knows of its cards is the state of a window: it is committed together with the position in the stream, and survives a crash.
 //!
 //! ```text
 //! cargo run --example fraud
@@ -31,7 +31,7 @@ struct Tries(HashMap<String, Vec<u64>>);
 
 fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    // All of this happens in one window, however long the machine takes. A program for real payments leaves the clock alone.
+    // All of this happens in one window, however slow the machine is. A program for real payments uses the system's clock.
     let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_700_000_000_000)));
     let payments = StreamOptions::new().shards(2).clock(clock).open(directory.path().join("payments"))?;
     let alarms = Stream::open(directory.path().join("alarms"))?;
@@ -58,7 +58,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Looks at a batch of payments, and puts an alarm for each card that matches the rule. An alarm may be put again after a crash.
+/// Checks a batch of payments, and puts an alarm for each card that matches the rule. An alarm may be put again after a crash.
 fn watch(invocation: &Invocation, Tries(tries): &mut Tries, alarms: &Stream) -> Result<()> {
     for payment in invocation.records() {
         let card = std::str::from_utf8(payment.partition_key())?;
@@ -73,7 +73,7 @@ fn watch(invocation: &Invocation, Tries(tries): &mut Tries, alarms: &Stream) -> 
             alarms.put(card, format!("{cents} cents after {} tries", tries.len()))?;
         }
     }
-    // A card without a recent try takes no room in the state.
+    // A card without a recent small payment takes no room in the state.
     tries.retain(|_, tries| !tries.is_empty());
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! One fraud rule, wherever the payments are: in a stream of this machine, in Amazon Kinesis, or in Kafka.
+//! One fraud rule, wherever the payments are: in a local stream, in Amazon Kinesis, or in Kafka.
 //!
 //! One line differs: the one that makes the source.
 //!
-//! The rule, with its windows, retries and dead letters, is that of the example `fraud` in short: three payments of less than 2.00, then one of 500.00
-//! or more, with the same card. Elsewhere, several machines share the shards, and on Kinesis workers of the KCL may be among them.
+//! The rule, with its windows, retries and dead letters, is a short form of the example `fraud`: three payments of less than 2.00, then one of 500.00
+//! or more, with the same card. With Kinesis or Kafka, several machines share the shards, and on Kinesis they may include workers of the KCL.
 //!
 //! ```text
 //! cargo run --example fraud_anywhere
@@ -11,8 +11,8 @@
 //! cargo run --example fraud_anywhere --features relay-kafka -- kafka payments localhost:9092
 //! ```
 //!
-//! The other forms read a stream or topic of the name until the standard input ends. The second one finds its region and credentials as every AWS SDK
-//! does, and in `AWS_ENDPOINT_URL` another server than Amazon's. A payment is a record with the card as its key and the cents as its data.
+//! The other forms read the named stream or topic until the standard input ends. The second one finds its region and credentials as every AWS SDK
+//! does, and takes the endpoint from `AWS_ENDPOINT_URL` if set. A payment is a record with the card as its key and the cents as its data.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -27,11 +27,11 @@ const SMALL_CENTS: u64 = 200;
 const LARGE_CENTS: u64 = 50_000;
 const TRIES: u32 = 3;
 
-/// How many small payments each card has had in a window.
+/// The number of small payments of each card in a window.
 #[derive(Default, Serialize, Deserialize)]
 struct Tries(HashMap<String, u32>);
 
-/// Starts the rule. It does not know where the payments come from.
+/// Starts the rule. It does not depend on where the payments come from.
 fn start(source: &Source, alarms: &Stream) -> Result<Processor> {
     let (dead_letters, alarms) = (Destination::stream(alarms), alarms.clone());
     let processor = source

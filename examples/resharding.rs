@@ -74,10 +74,10 @@ fn reshard(stream: &Stream) -> Result<()> {
     report(stream, "scaled on demand", scale_on_demand)
 }
 
-/// Lets the load decide until it has decided something.
+/// Runs on-demand scaling until it has made a decision.
 fn scale_on_demand(stream: &Stream) -> streamlog::Result<()> {
     let (decided, decisions) = mpsc::channel();
-    // Far less than is put, so that a shard is soon found to be hot.
+    // Far below the put rate, so that a shard is soon found to be hot.
     let scaling = Scaling::on_demand(3, 16).capacity(u64::MAX, 10_000).split_after(SECOND);
     stream.set_scaling(scaling.on_decision(move |decision| _ = decided.send(decision.to_string())))?;
     let decision = decisions.recv_timeout(30 * SECOND).expect("maintenance runs each second");

@@ -1,8 +1,8 @@
-//! A camera is taken into a video stream while a viewer follows it live, and its last minute is taken out again as an MP4 file.
+//! Ingests a camera into a video stream while a viewer follows it live, then exports the last minute as an MP4 file.
 //!
-//! The camera is ffmpeg, with a moving test picture in which a clock runs. Each of its frames says by the system's clock when it was made, so the
-//! viewer can tell how old a frame is when it gets it. A fragment is handed on as soon as it is whole. So its first frame is late by the length
-//! of the fragment, and its last one by what the way costs: encoding, a pipe, the stream, and waking the viewer.
+//! The camera is ffmpeg, with a moving test picture that shows a clock. Each frame carries the system time at which it was made, so the
+//! viewer can compute the age of each frame that it receives. A fragment is delivered once it is complete. So its first frame is late by the
+//! length of the fragment, and its last one by the cost of the path: encoding, a pipe, the stream, and waking the viewer.
 //!
 //! ```text
 //! cargo run --release --features video --example video
@@ -33,9 +33,9 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 const FRAMES_A_SECOND: u64 = 25;
 /// Each fragment begins with a key frame.
 const FRAMES_A_FRAGMENT: u64 = 12;
-/// How long the viewer waits before it looks whether the camera has ended.
+/// How long the viewer waits before it checks whether the camera has ended.
 const WAIT: Duration = Duration::from_millis(100);
-/// A viewer who gets half of all fragments later than this is not live. Usual are some tens of milliseconds.
+/// A viewer that gets half of all fragments later than this is not live. Typical delays are some tens of milliseconds.
 const DELAY_MAX: Duration = SECOND;
 
 /// Takes a generated camera into a stream, follows it live, and makes a clip of its last minute.
@@ -73,14 +73,14 @@ fn main() -> Result<()> {
 
 // ---- The camera ----
 
-/// Takes what the camera sends into the stream, until it ends.
+/// Ingests what the camera sends until it ends.
 fn record(stream: &VideoStream, ffmpeg: &Path, seconds: u64) -> Result<Ingested> {
     let mut camera = start_camera(ffmpeg, seconds)?;
     let video = camera.stdout.take().ok_or("the camera has no output")?;
     let options = IngestOptions::new().timecodes(Timecodes::Absolute).tag("place", "front door");
-    // Acknowledgements are for a camera that keeps what is not acknowledged, to send it again. This one keeps nothing.
+    // Acknowledgements are for cameras that keep unacknowledged fragments to resend them. This one keeps nothing.
     let ingested = stream.ingest_from(video, options, |_| {});
-    // If the stream refuses the video, the camera has lost its reader and ends, too.
+    // If the stream refuses the video, the camera loses its reader and ends, too.
     let status = camera.wait()?;
     let ingested = ingested?;
     if status.success() { Ok(ingested) } else { Err(format!("the camera failed: {status}").into()) }
@@ -92,7 +92,7 @@ fn start_camera(ffmpeg: &Path, seconds: u64) -> Result<Child> {
     let fragment = FRAMES_A_FRAGMENT.to_string();
     let mut command = Command::new(ffmpeg);
     command.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", &source]);
-    // `realtime` hands out each frame when it is due. Then the frame's time becomes the time of day, in milliseconds.
+    // `realtime` releases each frame when it is due. Then the frame's time becomes the time of day, in milliseconds.
     command.args(["-vf", "realtime,settb=1/1000,setpts=RTCTIME/1000", "-copyts", "-fps_mode", "passthrough"]);
     command.args([
         "-enc_time_base",
@@ -105,7 +105,7 @@ fn start_camera(ffmpeg: &Path, seconds: u64) -> Result<Child> {
         "zerolatency",
     ]);
     command.args(["-threads", "1", "-pix_fmt", "yuv420p", "-g", &fragment]);
-    // A cluster ends with the next key frame, and is sent at once. Without these limits, it would also end after 32 KiB.
+    // A cluster ends at the next key frame, and is sent immediately. Without these limits, it would also end after 32 KiB.
     command.args(["-cluster_time_limit", "20000", "-cluster_size_limit", "40M", "-flush_packets", "1"]);
     command.args(["-f", "matroska", "-live", "1", "pipe:1"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| {
@@ -122,7 +122,7 @@ fn start_camera(ffmpeg: &Path, seconds: u64) -> Result<Child> {
 struct Seen {
     info: FragmentInfo,
     frame_count: usize,
-    /// How old the first and the last frame were.
+    /// The ages of the first and the last frame.
     first_age: Duration,
     last_age: Duration,
 }
@@ -133,7 +133,7 @@ fn view(stream: &VideoStream, is_over: &AtomicBool) -> Result<Vec<Seen>> {
     let mut all_seen = vec![];
     println!("fragment  frames     bytes  age of its first and last frame when the viewer has them");
     loop {
-        // Before the look, so that the look finds all fragments.
+        // Load the flag before the read, so that the read finds all fragments.
         let is_last_look = is_over.load(Ordering::Acquire);
         match media.next_chunk(WAIT)? {
             Some(chunk) => {
@@ -150,11 +150,11 @@ fn view(stream: &VideoStream, is_over: &AtomicBool) -> Result<Vec<Seen>> {
     }
 }
 
-/// Takes a fragment apart, as a player does, and returns how old its frames are.
+/// Parses a fragment, as a player does, and returns the ages of its frames.
 fn look(chunk: &MediaChunk, now: Timestamp) -> Result<Seen> {
     let document = chunk.parts.concat();
     let media = Media::parse(&document)?;
-    // The producer's time is that of the timecode from which the times of the frames count.
+    // The producer's time belongs to the timecode that frame times are relative to.
     let age = |time_ns: i64| {
         let behind = Duration::from_nanos(time_ns.saturating_sub(media.timecode_ns).max(0) as u64);
         now.since(chunk.info.producer_time + behind)

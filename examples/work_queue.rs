@@ -1,8 +1,8 @@
-//! A durable work queue between threads that survives a kill, retries what fails, and sets aside what cannot be done.
+//! A durable work queue between threads that survives a kill, retries failed jobs, and sets aside jobs that cannot be done.
 //!
 //! One thread puts jobs, and three threads take them from one queue. A worker acknowledges each job after it has done it. A job that fails
-//! is given back to be tried again, and one that has failed three times becomes a dead letter. If the process dies, the jobs that it had in hand come back once their
-//! visibility timeout ends. So each job is done **at least once**, and doing a job twice should be harmless.
+//! is released and retried, and one that has failed three times becomes a dead letter. If the process dies, its jobs in flight become visible
+//! again when their visibility timeouts end. So each job is done **at least once**, and doing a job twice should be harmless.
 //!
 //! To show this, the example runs itself as a child process, kills it twice in the middle, lets it finish, and counts.
 //!
@@ -28,7 +28,7 @@ const JOBS: u64 = 3_000;
 const WORKERS: u64 = 3;
 const JOBS_IN_HAND: usize = 10;
 const MAX_RECEIVE_COUNT: u32 = 3;
-/// Much longer than the jobs in hand take, and short enough that the example ends soon.
+/// Much longer than the jobs in flight take, and short enough that the example ends soon.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn main() -> Result<()> {
@@ -70,8 +70,8 @@ fn put_and_work(directory: &Path) -> Result<()> {
 }
 
 fn put(stream: &Stream, queue: &Queue) -> Result<()> {
-    // The previous process may have been killed within a put, so nobody knows whether its last job is in the stream. The queue does: a job that
-    // is put again with its id is put once.
+    // The previous process may have been killed within a put, so it is unknown whether its last job is in the stream. The queue detects
+    // duplicates by id: a job that is put again with its id is put once.
     let first = stream.stats()?.record_count().saturating_sub(1);
     for job in first..JOBS {
         let id = format!("job-{job}");
@@ -83,11 +83,11 @@ fn put(stream: &Stream, queue: &Queue) -> Result<()> {
 
 fn work(queue: &Queue, mut done: &File, all_are_put: &AtomicBool) -> Result<()> {
     loop {
-        // Load the flag before the look, so that the look finds all jobs.
+        // Load the flag before the receive, so that the receive finds all jobs.
         let is_last_look = all_are_put.load(Ordering::Acquire);
         let jobs = queue.receive(JOBS_IN_HAND, Duration::from_millis(20))?;
         if jobs.is_empty() && is_last_look {
-            // If another worker fails, its jobs come back.
+            // If another worker fails, its jobs become visible again.
             let described = queue.describe()?;
             if described.in_flight_count + described.visible_count == 0 {
                 return Ok(());

@@ -63,7 +63,7 @@ fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
 const KEY: &str = "0123456789";
 const MANUAL: Maintenance = Maintenance::Manual;
 
-/// Opens a stream whose segments have room foreverything a test puts.
+/// Opens a stream whose segments have room for everything that a test puts.
 fn open(options: StreamOptions) -> (TempDir, Stream) {
     let directory = common::scratch();
     let stream = options.segment_bytes(64 << 20).open(directory.path()).unwrap();
@@ -74,7 +74,7 @@ fn segment_count(stream: &Stream) -> usize {
     stream.stats().unwrap().shards[0].segment_count
 }
 
-/// Makes a thread allocate what it allocates once: its draft, and what it needs to wait for a lock.
+/// Makes a thread do its one-time allocations: its draft, and what it needs to wait for a lock.
 fn warm_up(stream: &Stream, data: &[u8]) {
     (0..100).for_each(|_| assert!(stream.put(KEY, data).is_ok()));
     let mutex = Mutex::new(());

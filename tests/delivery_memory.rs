@@ -28,7 +28,7 @@ const RECORD_BYTES: usize = 1_000;
 #[cfg(feature = "parquet")]
 const NAME_BYTES: usize = 4 << 10;
 
-/// Takes nothing until it is opened, and then counts the rows of each partition.
+/// Refuses everything until it is opened, and then counts the rows of each partition.
 #[derive(Default)]
 struct Gate {
     is_open: Mutex<bool>,
@@ -51,7 +51,7 @@ impl Sink for Gate {
     }
 }
 
-/// Delivers records of 500 partitions to a sink that takes nothing at first. They are small or large for their format, on average.
+/// Delivers records of 500 partitions to a sink that refuses everything at first. They are small or large for their format, on average.
 fn deliver(format: Format, bound: usize, beside: usize, record: impl Fn(u64) -> Vec<u8>, records: u64) {
     let scratch = common::scratch();
     let stream = StreamOptions::new().open(scratch.path()).unwrap();
@@ -99,7 +99,7 @@ fn deliver(format: Format, bound: usize, beside: usize, record: impl Fn(u64) -> 
     assert!(rows.values().all(|&count| count == records / PARTITIONS), "each record once: {rows:?}");
 }
 
-/// One after the other, because they count all memory of the process.
+/// Run in sequence, because they count all memory of the process.
 #[test]
 fn l4_the_memory_of_500_partitions_with_a_slow_sink_has_a_bound() {
     deliver(Format::lines(), BOUND, BESIDE, |_| vec![b'x'; RECORD_BYTES], RECORDS);

@@ -1,4 +1,4 @@
-//! A child that `fork` makes of a process with an open stream: it is refused, and its parent loses nothing. P1, P13.
+//! A forked child of a process with an open stream: it is refused, and its parent loses nothing. P1, P13.
 #![cfg(unix)]
 #![allow(unsafe_code)]
 
@@ -21,7 +21,7 @@ unsafe extern "C" {
     fn _exit(status: c_int) -> !;
 }
 
-/// Runs `work` in a child, and fails the test if it panics there. The child ends without the code that a test program runs at its end.
+/// Runs `work` in a child, and fails the test if it panics there. The child ends without running the exit handlers of the test program.
 #[track_caller]
 fn in_child(work: impl FnOnce()) {
     // SAFETY: the child runs nothing but `work`, which needs no thread but this one, and ends.

@@ -1,7 +1,7 @@
-//! What readers see while producers move from a local stream to a distributed one behind a relay: which rule keeps the order of each key,
+//! Simulates producers that move from a local stream to a distributed one behind a relay: which rule keeps the order of each key,
 //! and how long the gap is. `docs/SCALING.md` has the rule, and the picture that this draws.
 //!
-//! Only numbers move here: no stream, no clock, no thread. After a change on purpose, draw the picture again and look at it:
+//! This is pure arithmetic: no stream, no clock, no thread. After an intended change, draw the picture again and look at it:
 //! `STREAMLOG_UPDATE=1 cargo test --test move_gap`.
 
 #[path = "../benches/chart/mod.rs"]
@@ -20,7 +20,7 @@ const SECOND: u64 = 1_000_000;
 /// What each producer puts, in 32 seconds.
 const RECORDS: u64 = 1_600;
 
-/// Twenty producers with a key each put 1,000 records a second. The relay can do 2,000, and stands still for 5 seconds from second 10 on.
+/// Twenty producers with a key each put 1,000 records a second. The relay can send 2,000, and stalls for 5 seconds from second 10 on.
 fn scene(rule: Rule) -> Move {
     let producer = |number: u64| Producer {
         first: number * MS,
@@ -44,7 +44,7 @@ fn scene(rule: Rule) -> Move {
     }
 }
 
-/// Lets the first producer go over at a time.
+/// Lets the first producer switch at a time.
 fn first_goes(at: u64, rule: Rule) -> Outcome {
     let mut scene = scene(rule);
     scene.producers[0].switch_at = at;
@@ -53,13 +53,13 @@ fn first_goes(at: u64, rule: Rule) -> Outcome {
 
 #[test]
 fn l3_a_switch_before_the_relay_has_caught_up_breaks_the_order_and_the_rule_keeps_it() {
-    // When, by which rule, how many of its records are out of order, and how long is the longest time between two of them, in ms.
+    // The switch time, the rule, the number of its records out of order, and the longest time between two of them, in ms.
     let table = [
         // With the outage just over, 5 seconds of records wait, and the relay needs half as long for them.
         (15 * SECOND, Rule::AtOnce, 248..=252, 2_400..=2_800),
-        // With the outage just begun, few records wait, and for long.
+        // With the outage just begun, few records wait, but for a long time.
         (10 * SECOND + 100 * MS, Rule::AtOnce, 1..=7, 4_900..=5_300),
-        // The relay has caught up: its lag is that of a batch or two.
+        // The relay has caught up: its lag is one or two batches.
         (28 * SECOND, Rule::AtOnce, 1..=4, 10..=70),
         (15 * SECOND, Rule::LagBelow(100 * MS), 1..=5, 10..=100),
         (15 * SECOND, Rule::HeldUntilVisible(100 * MS), 0..=0, 0..=0),
@@ -80,7 +80,7 @@ fn the_lag_bounds_how_long_a_producer_keeps_records() {
     let [early, late] =
         [u64::MAX, 100 * MS].map(|lag| first_goes(15 * SECOND, Rule::HeldUntilCommitted(lag)));
     assert!((2_600 * MS..2_800 * MS).contains(&early.held), "{} µs", early.held);
-    // The records that were put within the lag, the batch on the way, and the next one, in which the last record is.
+    // The records put within the lag, the batch in flight, and the next one, which has the last record.
     assert!((1..=250 * MS).contains(&late.held), "{} µs", late.held);
     assert!(early.kept >= 130 && late.kept <= 12, "{} and {}", early.kept, late.kept);
     // 5,000 records of backlog, less 1,000 a second that come, at 500 in 247 ms.
@@ -88,7 +88,7 @@ fn the_lag_bounds_how_long_a_producer_keeps_records() {
     assert!((4_300 * MS..5_300 * MS).contains(&waited), "{waited} µs");
 }
 
-/// A relay that dies after readers have a batch and before that is written down sends the batch again.
+/// A relay that dies after readers have a batch, but before it is committed, sends the batch again.
 #[test]
 fn l3_a_record_that_is_only_visible_may_come_again_behind_newer_ones() {
     let died = |rule| {
@@ -96,7 +96,7 @@ fn l3_a_record_that_is_only_visible_may_come_again_behind_newer_ones() {
         scene.relay.outages.clear();
         scene.relay.commit = 500 * MS;
         scene.producers[0].switch_at = 20 * SECOND;
-        // A moment at which the batch with the last record is visible and not written down.
+        // A moment at which the batch with the last record is visible but not committed.
         let quiet = scene.run();
         let last = quiet.switched_at[0].expect("it went over") - 20 * MS + quiet.keys[&0].lag;
         scene.relay.crash = Some((last + 250 * MS, last + SECOND));
@@ -123,7 +123,7 @@ fn l3_a_key_of_several_producers_needs_them_to_go_over_together() {
     assert_eq!(shared(Rule::AllHeldUntilCommitted(u64::MAX)).keys[&0].out_of_order, 0);
 }
 
-/// The lag of a record that is put a time after an outage, by arithmetic: what is left of the backlog, at the pace of the relay.
+/// Calculates the lag of a record that is put some time after an outage: the rest of the backlog, at the pace of the relay.
 fn lag_after(outage: f64, since: f64, rate: f64, pace: f64) -> f64 {
     (rate * outage - (pace - rate) * since).max(0.0) / pace
 }
@@ -145,7 +145,7 @@ fn the_gap_and_the_lag_are_as_their_formulas_say() {
         if since > 0.0 {
             let expected = lag_after(5.0, since, 1_000.0, pace);
             let found = lag(&held) as f64 / 1e6;
-            // A record waits for the batch on the way, and for its own.
+            // A record waits for the batch in flight, and for its own.
             assert!((0.0..0.5).contains(&(found - expected)), "{since} s: {found}, not {expected}");
         }
     }
@@ -214,7 +214,7 @@ proptest! {
     }
 }
 
-/// The name of a line, its class, by which rule, and what is drawn.
+/// The name of a line, its class, the rule, and the values to draw.
 type Drawn<'a> = (&'a str, &'a str, Rule, &'a dyn Fn(&Outcome) -> f64);
 
 #[test]

@@ -73,7 +73,7 @@ fn flood(options: ProducerOptions) {
 fn memory_stays_within_the_bound() {
     let scratch = common::scratch();
     let stream = StreamOptions::new().shards(2).segment_bytes(1 << 20).open(scratch.path()).unwrap();
-    // Makes the stream and its threads allocate what they allocate once.
+    // Makes the stream and its threads do their one-time allocations.
     flood(stream.producer().senders(2));
     for (at, options) in producers(&stream).into_iter().enumerate() {
         // The gate must not linger.

@@ -1,6 +1,6 @@
-//! The public surface as a list, so that no change goes unnoticed: compares `docs/public-api.txt` with the sources.
+//! The public API as a list, so that no change goes unnoticed: compares `docs/public-api.txt` with the sources.
 //!
-//! If you mean a change, update the list, look at the difference, and record it in `CHANGELOG.md`:
+//! After an intended change, update the list, check the diff, and record the change in `CHANGELOG.md`:
 //!
 //! ```sh
 //! STREAMLOG_UPDATE=1 cargo test --test public_api
@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A removed or changed line breaks callers and takes a new major version (0.x: minor). A new line takes a new minor version (0.x: patch).
-//! The list has what `src/lib.rs` exports, without private fields, bodies and documentation. This test reads the sources with syn, because
+//! The list covers the exports of `src/lib.rs`, without private fields, bodies and documentation. This test reads the sources with syn, because
 //! `cargo public-api` and rustdoc's JSON need nightly Rust. The sources do not say which types are `Send` and `Sync`: the compiler checks
 //! that at the end of this file.
 

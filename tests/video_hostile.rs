@@ -1,4 +1,4 @@
-//! Video that is cut, damaged or lies about its sizes: it ends with an error id, without a panic, and in little memory.
+//! Video that is truncated, damaged or has false sizes: it ends with an error id, without a panic, and in little memory.
 #![cfg(feature = "video")]
 
 mod common;
@@ -32,7 +32,7 @@ fn open() -> (TempDir, VideoStream) {
     (directory, stream)
 }
 
-/// What an ingest has stored: times, lengths and bytes.
+/// The stored result of an ingest: times, lengths and bytes.
 type Stored = Vec<(Timestamp, std::time::Duration, Vec<u8>)>;
 
 /// Ingests data in pieces. Returns what was stored, and how it ended.
@@ -61,7 +61,7 @@ fn ingest(stream: &VideoStream, data: &[u8], pieces: &[usize]) -> (Stored, Optio
     (stored, ended.err().map(|error| error.error_id().expect("a refusal has an id")))
 }
 
-/// All that Matroska can do at once, in little space.
+/// All features of Matroska together, in little space.
 fn rich() -> Vec<u8> {
     let tracks = [TestTrack::new(1), TestTrack { default_duration: Some(20_000_000), ..TestTrack::new(200) }];
     let both = |at: u64| {
@@ -113,7 +113,7 @@ fn l6_any_length_may_lie() {
     let _alone = alone();
     let (_directory, stream) = open();
     let data = rich();
-    // Wherever a head of an element may begin, its size becomes huge.
+    // Wherever an element's header may begin, its size becomes huge.
     let peak = peak::peak_bytes(|| {
         for at in 0..data.len() {
             for size in [
@@ -168,7 +168,7 @@ fn l4_memory_stays_bounded_whatever_comes() {
         assert!(peak < 8 << 20, "{what}: {peak} bytes");
         assert_eq!(refused.is_none(), what.contains("passed over"), "{what}: {refused:?}");
     }
-    // Clusters of a few bytes, each with the largest head.
+    // Clusters of a few bytes, each with the largest header.
     let mut tracks = TestTrack::new(1);
     tracks.private = vec![7; 900 << 10];
     let peak = peak::peak_bytes(|| {
@@ -179,7 +179,7 @@ fn l4_memory_stays_bounded_whatever_comes() {
     assert!(peak < 16 << 20, "{peak} bytes");
 }
 
-/// An element of a producer that does what it likes.
+/// An arbitrary element from a misbehaving producer.
 fn part() -> impl Strategy<Value = Vec<u8>> {
     let size = prop_oneof![Just(Size::Right), Just(Size::Unknown)];
     let frame = (any::<bool>(), 0i16..900, 1u8..4, vec(any::<u8>(), 0..300)).prop_map(
@@ -251,7 +251,7 @@ proptest! {
         let (_directory, stream) = open();
         let (whole, ended) = ingest(&stream, &data, &[usize::MAX]);
         prop_assert_eq!(ingest(&stream, &data, &pieces), (whole.clone(), ended));
-        // What is stored can be read, and sent again.
+        // Stored fragments can be read, and sent again.
         let mut read = vec![];
         let mut media = stream.get_media(StartSelector::Earliest).unwrap().without_waiting();
         std::io::Read::read_to_end(&mut media, &mut read).unwrap();

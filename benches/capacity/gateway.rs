@@ -1,4 +1,4 @@
-//! Requests to the gateway over loopback, by connections. The clients are threads of this process: both share the processors.
+//! Requests to the gateway over loopback, by connections. The clients are threads of this process, so both share the processors.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ const SIGNATURE: &str = "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/kine
 /// 1,000 bytes as base64.
 const DATA_CHARACTERS: usize = 1_336;
 
-/// A connection that stays open, as HTTP/1.1 has it.
+/// A persistent HTTP/1.1 connection.
 #[derive(Debug)]
 struct Client {
     address: SocketAddr,
@@ -65,7 +65,7 @@ impl Client {
     }
 }
 
-/// Returns where the body of an answer begins, and how long it is, once its headers are there.
+/// Returns where the body of an answer begins, and its length, once its headers are there.
 fn body_of(answer: &[u8]) -> Option<(usize, usize)> {
     const HEAD_BYTES_MAX: usize = 4 << 10;
     let head = &answer[..answer.len().min(HEAD_BYTES_MAX)];
@@ -77,7 +77,7 @@ fn body_of(answer: &[u8]) -> Option<(usize, usize)> {
     Some((start, len.trim().parse().expect("a number")))
 }
 
-/// Sends a request again and again on so many connections. Returns how many were answered a second, and what was busy.
+/// Sends a request repeatedly on this many connections. Returns how many were answered a second, and how busy the processors were.
 fn rate(
     address: SocketAddr,
     connections: usize,
@@ -112,7 +112,7 @@ fn rate(
     })
 }
 
-/// Sees that an answer has done the work.
+/// Checks that an answer reports success.
 fn check(operation: &str, body: &[u8]) {
     let text = std::str::from_utf8(body).expect("JSON");
     let is_done = match operation {
@@ -190,7 +190,7 @@ pub(crate) fn requests(setting: &Setting) {
     store.close().expect("closing");
 }
 
-/// Returns an iterator at the start of a shard that has records. The same one is used again and again.
+/// Returns an iterator at the start of a shard that has records. The same one is used repeatedly.
 fn iterator(client: &mut Client) -> String {
     let body =
         r#"{"StreamName": "bench", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"}"#;

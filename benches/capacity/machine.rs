@@ -1,4 +1,4 @@
-//! The machine: its memory, its disk, and what a process takes of it.
+//! The machine: its memory, its disk, and the resources that a process uses.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// How many clock ticks `/proc` counts in a second, on every Linux there is.
+/// The clock ticks per second in `/proc`, on every Linux.
 const TICKS: f64 = 100.0;
 
-/// The processor time that this process has used, and when.
+/// The processor time used by this process, and when it was measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
     user: f64,
@@ -49,12 +49,12 @@ impl std::fmt::Display for Busy {
     }
 }
 
-/// What a process takes.
+/// The memory, threads and descriptors of a process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Taken {
     /// Its own memory, in bytes.
     pub(crate) memory: u64,
-    /// Pages of files that it has mapped, in bytes. The system takes them back when it needs memory.
+    /// Mapped file pages, in bytes. The system reclaims them when it needs memory.
     pub(crate) mapped: u64,
     pub(crate) threads: u64,
     pub(crate) descriptors: u64,
@@ -73,7 +73,7 @@ impl Taken {
         }
     }
 
-    /// Returns what was taken since then.
+    /// Returns the difference since then.
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             memory: self.memory.saturating_sub(before.memory),
@@ -95,14 +95,14 @@ pub(crate) fn free_bytes(directory: &Path) -> u64 {
     disk.f_bavail * disk.f_frsize
 }
 
-/// Removes a directory that this program made, and waits until the disk has nothing left to do.
+/// Removes a directory that this program made, and waits until the disk is idle.
 pub(crate) fn clear(directory: &Path) {
     fs::remove_dir_all(directory).expect("what this program made");
     rustix::fs::sync();
 }
 
-/// Keeps memory as in real use: full of clean pages of a file. A virtual machine that gives free memory back to its host pays for the
-/// first touch of each page, and the first part would pay for all.
+/// Keeps memory in a realistic state: full of clean pages of a file. On a virtual machine that returns free memory to its host, the first
+/// touch of each page is expensive, and the first part would pay for all.
 pub(crate) fn warm_memory(directory: &Path) {
     const MOST: u64 = 12 << 30;
     let free = number(&fs::read_to_string("/proc/meminfo").unwrap_or_default(), "MemFree:") << 10;

@@ -1,4 +1,4 @@
-//! What one machine carries: each curve ends where the machine does. `docs/SCALING.md` reads them.
+//! The capacity of one machine: each curve ends where the machine does. `docs/SCALING.md` interprets the results.
 //!
 //! ```sh
 //! cargo bench --features gateway --bench capacity                              # all parts, about 8 minutes
@@ -31,18 +31,18 @@ use std::path::PathBuf;
 use report::Report;
 use streamlog::{PutRecord, Stream};
 
-/// What all parts have in common.
+/// The settings that all parts share.
 #[derive(Debug)]
 pub(crate) struct Setting {
     /// A directory on the disk to measure, empty at the start of each part.
     pub(crate) scratch: PathBuf,
     /// How many bytes of the disk stay free.
     pub(crate) keep_bytes: u64,
-    /// The most that `retained` keeps.
+    /// The maximum that `retained` keeps.
     pub(crate) retained_bytes: u64,
     /// The segments of `shards` and `streams`.
     pub(crate) segment_bytes: u64,
-    /// How often a rate is measured; the best counts, since others can only take time away.
+    /// How often a rate is measured. The best counts, because other load can only slow it down.
     pub(crate) rounds: usize,
     pub(crate) report: Report,
 }
@@ -54,7 +54,7 @@ impl Setting {
         rounds.max_by(|one, other| rate(one).total_cmp(&rate(other))).expect("at least one round")
     }
 
-    /// Returns whether the disk has room for so many bytes, and says so if not.
+    /// Returns whether the disk has room for this many bytes, and prints a note if not.
     pub(crate) fn has_room(&self, bytes: u64, what: &str) -> bool {
         let free = machine::free_bytes(&self.scratch);
         let has_room = free >= bytes + self.keep_bytes;
@@ -65,7 +65,7 @@ impl Setting {
     }
 }
 
-/// Puts a batch, and sees that all of it was put.
+/// Puts a batch, and checks that all of it was put.
 pub(crate) fn put_all(stream: &Stream, records: &[PutRecord<'_>]) {
     let outcomes = stream.put_batch(records).expect("a batch");
     assert!(outcomes.iter().all(Result::is_ok), "the disk is full");

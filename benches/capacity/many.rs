@@ -1,4 +1,4 @@
-//! Many shards, many streams, much data: what it takes to have them open, and what becomes of the puts.
+//! Many shards, many streams, much data: the cost of keeping them open, and the effect on puts.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::{Setting, put_all};
 
 const POINT: Duration = Duration::from_secs(1);
 const BATCH: usize = 100;
-/// What a shard that takes puts has on the disk at least, with room for what a point adds.
+/// The minimum disk space of a shard that takes puts, with room for what a point adds.
 const SHARD_BYTES: u64 = 17 << 16;
 
-/// Runs a part of a point in a process of its own, whose memory says something. Returns the numbers that it prints, or why it failed.
+/// Runs a part of a point in its own process, so that its memory can be measured. Returns the numbers that it prints, or why it failed.
 fn in_child(args: &[&str], path: &Path) -> Result<Vec<f64>, String> {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     let output = command.args(["child", "point"]).args(args).arg(path).output().expect("a process");
@@ -31,7 +31,7 @@ fn in_child(args: &[&str], path: &Path) -> Result<Vec<f64>, String> {
     Ok(text.split_whitespace().map(|number| number.parse().expect("a number")).collect())
 }
 
-/// What [`in_child`] runs.
+/// The child's side of [`in_child`].
 pub(crate) fn be_point(args: &[String]) {
     let number = |at: usize| args[at].parse::<u64>().expect("a number");
     let path = Path::new(args.last().expect("a path"));
@@ -135,7 +135,7 @@ fn seconds(value: f64) -> String {
     if value < 0.1 { format!("{} ms", number(value * 1e3)) } else { format!("{} s", number(value)) }
 }
 
-/// Measures so many streams of so many shards; `None` if the disk has no room for them.
+/// Measures this many streams with this many shards; `None` if the disk has no room for them.
 fn point(setting: &Setting, streams: u64, shards: u32) -> Option<Vec<f64>> {
     let all = streams * u64::from(shards);
     let shard_bytes = SHARD_BYTES.min(2 * setting.segment_bytes);
@@ -206,7 +206,7 @@ pub(crate) fn streams(setting: &Setting) {
     setting.report.draw("capacity-streams.svg", title, "million records a second", axis, &lines);
 }
 
-/// Puts records of 1 KB until the stream has so many bytes on the disk.
+/// Puts records of 1 KB until the stream takes this many bytes on the disk.
 fn fill(bytes: u64, path: &Path) -> Vec<f64> {
     let stream = StreamOptions::new().retention(Retention::forever()).open(path).expect("a stream");
     let data = vec![7; 1_000];
@@ -221,7 +221,7 @@ fn fill(bytes: u64, path: &Path) -> Vec<f64> {
     vec![stats.record_count() as f64, stats.shards[0].segment_count as f64]
 }
 
-/// Opens a stream, reads its first record, and finds records by their times.
+/// Opens a stream, reads its first record, and finds records by time.
 fn look(path: &Path) -> Vec<f64> {
     const SEEKS: u64 = 500;
     let before = Taken::now();
@@ -249,7 +249,7 @@ fn look(path: &Path) -> Vec<f64> {
     vec![opened.as_secs_f64(), read.as_secs_f64(), seek.as_secs_f64(), taken.memory as f64]
 }
 
-/// Has the system drop what it holds of a stream's files.
+/// Drops a stream's files from the page cache.
 fn evict(path: &Path) {
     rustix::fs::sync();
     for entry in std::fs::read_dir(path).expect("a directory") {

@@ -1,4 +1,4 @@
-//! Puts: by size, by threads, by what they survive, and for as long as the disk lets them.
+//! Puts: by size, by threads, by durability, and for as long as the disk keeps up.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,13 +14,13 @@ use crate::report::{Line, count};
 use crate::{Setting, put_all};
 
 const POINT: Duration = Duration::from_secs(1);
-/// A point ends after so many bytes of data, too, so that the page cache takes them.
+/// A point also ends after this many bytes of data, so that the page cache can hold them.
 const POINT_BYTES: u64 = 2 << 30;
-/// The most that one batch has of data.
+/// The maximum data size of one batch.
 const BATCH_BYTES_MAX: usize = 1_000_000;
 const MB: f64 = 1e6;
 
-/// What is put.
+/// The puts of a point.
 #[derive(Debug, Clone, Copy)]
 struct Puts {
     threads: usize,
@@ -39,7 +39,7 @@ impl Default for Puts {
 
 #[derive(Debug, Clone, Copy)]
 struct Done {
-    /// A second.
+    /// Per second.
     records: f64,
     busy: Busy,
 }
@@ -52,12 +52,12 @@ impl Puts {
     fn run(self, scratch: &Path) -> Done {
         let path = scratch.join("stream");
         let shards = if self.own_shards { self.threads as u32 } else { 1 };
-        // Only what a point puts is on the disk, and what is trimmed is refilled.
+        // Only the data of this point is on the disk, and trimmed files are reused.
         let retention = Retention::age(DAY).bytes_max(1 << 30);
         let options = StreamOptions::new().shards(shards).retention(retention).durability(self.durability);
         let stream = options.open(&path).expect("a stream");
         let keys = keys_of_shards(&stream, shards);
-        // For the threads, and for who takes the time.
+        // For the threads, and for this one, which measures the time.
         let (start, end) = (Barrier::new(self.threads + 1), Barrier::new(self.threads + 1));
         let (elapsed, busy, records) = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..self.threads)
@@ -85,7 +85,7 @@ impl Puts {
         Done { records: records as f64 / elapsed.as_secs_f64(), busy }
     }
 
-    /// Puts for a time. Returns the number of records.
+    /// Puts for a limited time. Returns the number of records.
     fn put(self, stream: &Stream, key: &[u8]) -> u64 {
         let data = vec![7; self.bytes];
         let records = vec![PutRecord::new(key, &data); self.batch];
@@ -219,7 +219,7 @@ pub(crate) fn durable(setting: &Setting) {
     report.draw("capacity-power.svg", title, "thousand records a second", axis, &lines);
 }
 
-/// Puts as fast as it goes for longer than the page cache lasts.
+/// Puts as fast as possible for longer than the page cache can absorb.
 pub(crate) fn sustained(setting: &Setting) {
     const SECONDS: usize = 25;
     let report = &setting.report;

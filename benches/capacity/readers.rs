@@ -1,4 +1,4 @@
-//! Readers: of what is there, in this process, in others and as groups; and of what is put, as it comes.
+//! Readers of existing records, in this process, in others and as groups; and followers of new records.
 
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write};
@@ -20,10 +20,10 @@ use crate::{Setting, put_all};
 
 const POINT: Duration = Duration::from_secs(1);
 const READERS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
-/// How many records of 1 KB the readers find.
+/// The number of records of 1 KB to read.
 const FILLED: u64 = 512 << 10;
 const BATCH: usize = 1_000;
-/// The puts that followers see, a second.
+/// The puts a second while followers read.
 const RATE: u64 = 10_000;
 
 pub(crate) fn catching_up(setting: &Setting) {
@@ -65,7 +65,7 @@ fn fill(stream: &Stream) {
     stream.sync().expect("a sync");
 }
 
-/// Reads the stream again and again for a time. Returns the number of records.
+/// Reads the stream repeatedly for a limited time. Returns the number of records.
 fn read(reader: &StreamReader) -> u64 {
     let (started, mut records) = (Instant::now(), 0);
     loop {
@@ -92,7 +92,7 @@ fn inside(stream: &Stream, readers: usize) -> f64 {
     together(readers, |_| read(stream))
 }
 
-/// Returns how many records all threads have together in a second.
+/// Returns how many records a second all threads read together.
 fn together(threads: usize, work: impl Fn(usize) -> u64 + Sync) -> f64 {
     let start = Barrier::new(threads + 1);
     std::thread::scope(|scope| {
@@ -184,7 +184,7 @@ impl Drop for Other {
     }
 }
 
-/// What [`Other`] runs.
+/// The child's side of [`Other`].
 pub(crate) fn be_reader(args: &[String]) {
     let [way, path] = args else { panic!("a way and a path") };
     let reader = StreamReader::open(path).expect("a stream");
@@ -208,7 +208,7 @@ fn now_nanos() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Reads as records come. Returns the times from when each was due until it was read, in nanoseconds.
+/// Reads records as they arrive. Returns the times from when each was due until it was read, in nanoseconds.
 fn follow(mut iterator: ShardIterator) -> Histogram<u64> {
     let mut delays = Histogram::new(3).expect("a histogram");
     loop {
@@ -225,7 +225,7 @@ fn follow(mut iterator: ShardIterator) -> Histogram<u64> {
     }
 }
 
-/// Puts by the clock for two seconds. Returns how many.
+/// Puts at a fixed rate for two seconds. Returns how many.
 fn put_at_rate(stream: &Stream) -> u64 {
     let mut data = vec![7; 1_000];
     let started = now_nanos();
@@ -301,7 +301,7 @@ pub(crate) fn following(setting: &Setting) {
                 (millis(p50), millis(p99))
             })
             .collect();
-        // Of the reader that is worst off.
+        // Of the slowest reader.
         let p50 = delays.iter().map(|delay| delay.0).fold(0.0, f64::max);
         let p99 = delays.iter().map(|delay| delay.1).fold(0.0, f64::max);
         lines[1].points.push((readers as f64, p99));

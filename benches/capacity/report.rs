@@ -52,7 +52,7 @@ impl Report {
     }
 }
 
-/// Formats a count, rounded to three digits: more would pretend.
+/// Formats a count, rounded to three digits: more would suggest false precision.
 pub(crate) fn count(value: f64) -> String {
     let digits = value.abs().max(1.0).log10().floor() as i32;
     let unit = 10f64.powi((digits - 2).max(0));

@@ -12,7 +12,7 @@ const STYLE: &str = "<style>\
     @media(prefers-color-scheme:light){text{fill:#333}.dim{fill:#666}}\
     @media(prefers-color-scheme:dark){text{fill:#ddd}.dim{fill:#aaa}}</style>";
 
-/// What only [`curves`] needs, so that other pictures stay as they are.
+/// Styles that only [`curves`] needs, so that other pictures stay unchanged.
 const CURVES_STYLE: &str = "<style>.peer-line{stroke:#8a94a6;fill:none;stroke-width:1.6}\
     .more{fill:#4f9d69}.more-line{stroke:#4f9d69;fill:none;stroke-width:1.6}</style>";
 
@@ -154,7 +154,7 @@ pub fn line(title: &str, unit: &str, axis: &str, points: &[(f64, f64)]) -> Strin
     svg + "</svg>\n"
 }
 
-/// What is along the bottom of a chart.
+/// The labels along the bottom of a chart.
 #[derive(Debug, Clone, Copy)]
 pub struct Axis<'a> {
     pub name: &'a str,
@@ -252,7 +252,7 @@ pub struct Series<'a> {
     pub values: &'a [f64],
 }
 
-/// What is drawn over one axis.
+/// The contents of one panel.
 pub struct Panel<'a> {
     pub unit: &'a str,
     pub series: &'a [Series<'a>],

@@ -251,7 +251,7 @@ fn route(criterion: &mut Criterion) {
     const BYTES: usize = 100;
     let keys: Vec<_> = (0..16).map(|key| format!("key-{key:06}")).collect();
     for shards in [1, 16, 1_024] {
-        // Small segments, since as many grow as there are keys.
+        // Small segments, because as many streams grow as there are keys.
         let mut growing = Growing::new(StreamOptions::new().shards(shards).segment_bytes(8 << 20));
         let mut keys = keys.iter().cycle();
         let id = BenchmarkId::from_parameter(format!("{shards} shards"));

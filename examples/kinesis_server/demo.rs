@@ -1,4 +1,4 @@
-//! A stream with traffic, so that there is something to see: clicks of a shop, and a group that reads them.
+//! A demo stream with traffic: clicks of a shop, and a group that reads them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ const SHARDS: u32 = 4;
 const STEP: Duration = Duration::from_millis(100);
 const PAGES: [&str; 6] = ["/", "/search", "/shoes/1042", "/shoes/77", "/basket", "/checkout"];
 
-/// The threads that put and read, until it is dropped.
+/// The threads that put and read until this is dropped.
 pub(crate) struct Demo {
     is_over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -23,13 +23,13 @@ impl Drop for Demo {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // A panic was printed.
+            // The panic was already printed.
             let _ = thread.join();
         }
     }
 }
 
-/// Creates the stream, if it is not there, and begins to put and read.
+/// Creates the stream if it does not exist, and starts to put and read.
 pub(crate) fn start(store: &Store) -> Result<Demo> {
     let options = StreamOptions::new().shards(SHARDS).key_hash(KeyHash::Md5).retention(Retention::age(DAY));
     let stream = match store.names()?.iter().any(|name| name == STREAM) {
@@ -49,7 +49,7 @@ pub(crate) fn start(store: &Store) -> Result<Demo> {
     Ok(Demo { threads: threads.collect(), is_over })
 }
 
-/// Puts between 100 and 900 clicks a second. One shopper in five is the same one, so one shard is busier than the others.
+/// Puts 100 to 900 clicks a second. A fifth of them come from one shopper, so one shard is busier than the others.
 fn put(stream: &Stream, is_over: &AtomicBool) -> Result<()> {
     let begun = Instant::now();
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -73,7 +73,7 @@ fn put(stream: &Stream, is_over: &AtomicBool) -> Result<()> {
         let records: Vec<_> = clicks.iter().map(|(key, click)| PutRecord::new(key, click)).collect();
         for put in stream.put_batch(&records)? {
             match put {
-                // With limits, some of the clicks are too many.
+                // With limits, some clicks are refused.
                 Ok(_) | Err(Error::Throttled { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -83,7 +83,7 @@ fn put(stream: &Stream, is_over: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// Reads all clicks as a group does that bills them, with a pause now and then, so that its lag moves.
+/// Reads all clicks as a billing group does, with a pause now and then, so that its lag varies.
 fn read(stream: &Stream, is_over: &AtomicBool) -> Result<()> {
     let mut worker = stream.group(GROUP).worker().open()?;
     let mut random = Random(42);
@@ -96,7 +96,7 @@ fn read(stream: &Stream, is_over: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// Numbers that look random.
+/// Pseudorandom numbers.
 struct Random(u64);
 
 impl Random {

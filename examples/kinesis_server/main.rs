@@ -201,7 +201,7 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
     let (stop, stopped) = mpsc::channel();
     ctrlc::set_handler(move || {
-        // Nobody receives it any more once the server ends.
+        // No one would receive it once the server ends.
         let _ = stop.send(());
     })?;
     stopped.recv()?;

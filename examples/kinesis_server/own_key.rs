@@ -1,4 +1,4 @@
-//! A key of the server's own, for whoever starts it without saying who may call.
+//! A generated access key, for servers that are started without an authentication setting.
 
 use std::error::Error;
 use std::fs::{self, OpenOptions};
@@ -11,7 +11,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 const FILE: &str = ".credentials.json";
 const ID: &str = "AKLOCAL";
 
-/// A file with one key, which may do everything.
+/// A key file with one key that may call everything.
 pub(crate) struct OwnKey {
     pub(crate) file: PathBuf,
     pub(crate) id: &'static str,
@@ -19,7 +19,7 @@ pub(crate) struct OwnKey {
 }
 
 impl OwnKey {
-    /// Returns the key in the directory of the streams, and makes one the first time.
+    /// Returns the key in the directory of the streams, and creates one the first time.
     pub(crate) fn in_directory(directory: &Path) -> Result<Self, Box<dyn Error>> {
         fs::create_dir_all(directory)?;
         let file = directory.join(FILE);

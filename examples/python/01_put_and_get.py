@@ -21,7 +21,7 @@ with course.stream(kinesis) as name:
 
     assert record["Data"] == b"/checkout"
     assert record["SequenceNumber"] == put["SequenceNumber"]
-    # Reading takes nothing away. The same iterator gives the same records again, for five minutes.
+    # Reading removes nothing. The same iterator returns the same records again, for five minutes.
     assert kinesis.get_records(ShardIterator=iterator)["Records"][0] == record
 
 print("ok")

@@ -33,7 +33,7 @@ with course.stream(kinesis, shards=2) as name:
     got = course.read_all(kinesis, name)
     assert sorted(record["Data"] for record in got) == sorted(record["Data"] for record in records)
 
-    # A mistake in one record refuses the whole request, and nothing of it is put.
+    # An invalid record fails the whole request, and nothing is put.
     try:
         kinesis.put_records(
             StreamName=name,

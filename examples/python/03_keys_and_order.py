@@ -37,14 +37,14 @@ with course.stream(kinesis, shards=4) as name:
     spread = collections.Counter(owner(shards, user) for user in users)
     print("keys of each shard:", dict(spread))
 
-    # A hash key of your own places a record where you want it. The partition key stays with it.
+    # An explicit hash key selects the shard of a record. The record keeps its partition key.
     last = shards[-1]
     placed = kinesis.put_record(
         StreamName=name, PartitionKey="user-1", Data=b"", ExplicitHashKey=last["HashKeyRange"]["StartingHashKey"]
     )
     assert placed["ShardId"] == last["ShardId"]
 
-    # Who needs one record put after another gives the number of the first, and gets a greater one.
+    # To put one record after another, pass the number of the first. The new record gets a greater number.
     after = kinesis.put_record(
         StreamName=name, PartitionKey="user-1", Data=b"", SequenceNumberForOrdering=placed["SequenceNumber"],
         ExplicitHashKey=last["HashKeyRange"]["StartingHashKey"],

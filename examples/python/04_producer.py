@@ -23,7 +23,7 @@ class Producer:
 
     def __init__(self, name, batch=500, linger=0.05):
         self.name, self.batch, self.linger = name, batch, linger
-        self.waiting = queue.Queue(maxsize=10 * batch)  # A full queue holds up the caller: memory has a bound.
+        self.waiting = queue.Queue(maxsize=10 * batch)  # A full queue blocks the caller: memory is bounded.
         self.requests = 0
         self.thread = threading.Thread(target=self.send)
         self.thread.start()
@@ -83,7 +83,7 @@ with course.stream(kinesis) as name:
         key, explicit, data = container.get_contents()
         kinesis.put_record(StreamName=name, PartitionKey=key, Data=data)
     stored = course.read_all(kinesis, name)
-    # The reader takes them apart. The Kinesis Client Library does that by itself.
+    # The reader unpacks the aggregates. The Kinesis Client Library does so automatically.
     events = [{"kinesis": {
         "data": base64.b64encode(record["Data"]).decode(), "partitionKey": record["PartitionKey"],
         "sequenceNumber": record["SequenceNumber"], "approximateArrivalTimestamp": 0, "kinesisSchemaVersion": "1.0",

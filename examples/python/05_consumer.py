@@ -22,7 +22,7 @@ class Consumer:
 
     def checkpoint(self, shard, number):
         self.done[shard] = number
-        # Written aside and renamed, so that a crash leaves the old file or the new one.
+        # Write a temporary file and rename it, so that a crash leaves the old file or the new one.
         temporary = self.path.with_suffix(".new")
         temporary.write_text(json.dumps(self.done))
         temporary.rename(self.path)
@@ -84,7 +84,7 @@ with course.stream(kinesis) as name, tempfile.TemporaryDirectory() as directory:
     course.wait(kinesis, name)
     for at in range(30, 60):
         put(at)
-    # The first consumer stops in the middle, and another one goes on with its checkpoints.
+    # The first consumer stops in the middle, and another one continues from its checkpoints.
     first = Consumer(name, file).run(lambda record: seen.append(int(record["Data"])), records_max=40)
     second = Consumer(name, file).run(lambda record: seen.append(int(record["Data"])), records_max=1_000)
     print(f"{first} records by the first consumer, {second} by the second, across a split")

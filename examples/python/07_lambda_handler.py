@@ -19,7 +19,7 @@ def handler(event, context):
         number = record["kinesis"]["sequenceNumber"]
         attempts[number] = attempts.get(number, 0) + 1
         if len(handled) % 3 == 2 and attempts[number] == 1:
-            # All before it count as done. It and all after it come again.
+            # All records before it count as done. It and all later ones are delivered again.
             return {"batchItemFailures": [{"itemIdentifier": number}]}
         handled.append(data)
     return {"batchItemFailures": []}

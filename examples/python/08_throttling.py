@@ -13,7 +13,7 @@ import botocore.config
 
 import course
 
-# boto3 retries by itself. Here it must not, so that the script sees what happens.
+# boto3 retries by itself. Disable that, so that the script sees the errors.
 kinesis = course.client(config=botocore.config.Config(retries={"max_attempts": 0}))
 
 FIRST, MOST = 0.05, 2.0

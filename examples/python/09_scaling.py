@@ -11,7 +11,7 @@ kinesis = course.client()
 
 def open_shards(name):
     listed = kinesis.list_shards(StreamName=name, ShardFilter={"Type": "AT_LATEST"})["Shards"]
-    # They own all hash keys exactly once.
+    # Together they cover the hash-key space exactly once.
     ranges = sorted(
         (int(shard["HashKeyRange"]["StartingHashKey"]), int(shard["HashKeyRange"]["EndingHashKey"])) for shard in listed
     )
@@ -44,7 +44,7 @@ with course.stream(kinesis, shards=2) as name:
         state = "closed" if "EndingSequenceNumber" in shard["SequenceNumberRange"] else "open"
         print(shard["ShardId"], state, "child of", shard.get("ParentShardId", "none"), shard.get("AdjacentParentShardId", ""))
 
-    # More than double at once is refused.
+    # Scaling to more than double in one step is refused.
     try:
         kinesis.update_shard_count(StreamName=name, TargetShardCount=7, ScalingType="UNIFORM_SCALING")
         raise SystemExit("it was scaled")

@@ -27,10 +27,10 @@ with course.stream(kinesis) as name:
     except reader.exceptions.ClientError as error:
         assert error.response["Error"]["Code"] == "AccessDeniedException", error
         print("denied:", error.response["Error"]["Message"])
-    # It may read: its own policy says so.
+    # Reads are allowed by its own policy.
     assert [record["Data"] for record in course.read_all(reader, name)] == [b"hello"]
 
-    # The stream lets it put, too.
+    # Puts are allowed by the stream's policy.
     arn = kinesis.describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
     account = arn.split(":")[4]
     policy = {"Version": "2012-10-17", "Statement": [{

@@ -56,7 +56,7 @@ def read_shard(kinesis, name, shard, position="TRIM_HORIZON", **more):
         try:
             got = kinesis.get_records(ShardIterator=iterator)
         except kinesis.exceptions.ProvisionedThroughputExceededException:
-            # A shard hands out 5 times a second, and 2 MiB.
+            # A shard allows 5 reads and 2 MiB a second.
             time.sleep(0.25)
             continue
         yield from got["Records"]

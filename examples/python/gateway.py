@@ -14,7 +14,7 @@ import tempfile
 
 import boto3
 
-# In memory if there is such a place: what a test leaves need not survive anything.
+# In memory if possible: the files of a test need not survive anything.
 MEMORY = next((place for place in ["/dev/shm"] if os.access(place, os.W_OK)), None)
 HERE = pathlib.Path(__file__).resolve().parent
 BUILT = HERE.parent.parent / "target/release/examples/kinesis_server"
@@ -41,7 +41,7 @@ class Gateway:
             self.directory = self.temporary.name
         command = [server, "--dir", self.directory, "--port", "0", *self.flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        # Its first line says where it listens.
+        # Its first line prints the address that it listens on.
         line = self.process.stdout.readline()
         found = re.search(r"https?://[\d.:]+", line)
         if not found:

@@ -36,12 +36,12 @@ pub(crate) struct Progress {
 
 /// A thread that is silent for this long hangs.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Whoever waits in another process than the writer looks by itself each second. A wait that ends this long after a put was not ended by it.
+/// A waiter in another process than the writer rechecks by itself each second. A wait that ends this long after a put was not ended by it.
 const LATE: Duration = Duration::from_millis(500);
-/// So many late ends in a row are no matter of a busy machine.
+/// This many late wakes in a row are not explained by a busy machine.
 const LATE_MAX: u64 = 5;
 
-/// A wait that may have lasted until somebody was woken by a put.
+/// A wait that may have lasted until a put woke it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait {
     took: Duration,
@@ -63,7 +63,7 @@ pub(crate) struct Board {
     delays_nanos: Mutex<Histogram<u64>>,
     /// When each thread was last heard of.
     heard: Mutex<HashMap<ThreadId, Instant>>,
-    /// How many long waits have ended late since the last one that has not.
+    /// The number of long waits that ended late since the last one that ended in time.
     late_wakes: AtomicU64,
 }
 
@@ -83,8 +83,8 @@ impl Board {
         })
     }
 
-    /// Waits for records with `wait`, which returns whether there are any. A visitor sometimes waits for so long that it falls silent if nobody
-    /// wakes it. Such a wait is returned.
+    /// Waits for records with `wait`, which returns whether there are any. A visitor sometimes waits so long that it falls silent if nobody
+    /// wakes it. Returns such a wait.
     pub(crate) fn wait(
         &self,
         random: &mut Random,
@@ -97,7 +97,7 @@ impl Board {
         Ok((is_long && is_ready).then(|| Wait { took: began.elapsed(), ended: now() }))
     }
 
-    /// Checks that puts end waits. The batch is what was read after one.
+    /// Checks that puts end waits. The batch is the one read after such a wait.
     pub(crate) fn check_wake(&self, wait: Option<Wait>, batch: &Batch) -> Outcome {
         let (Some(wait), Some(first)) = (wait, batch.iter().next()) else { return Ok(()) };
         let delay = wait.ended.since(first.timestamp()).min(wait.took);
@@ -144,8 +144,8 @@ impl Board {
         }
     }
 
-    /// Checks the age of what a read returned that began at a time, when no record before `oldest` was allowed. The supervisor knows that
-    /// of a visitor's reads.
+    /// Checks the age of a batch from a read that began at a time when no record before `oldest` was allowed. For a visitor's reads, only the
+    /// supervisor knows that bound.
     pub(crate) fn check_age(&self, batch: &Batch, began: Timestamp, oldest: Timestamp) -> Outcome {
         let Some(first) = batch.iter().next().map(|record| record.timestamp()) else { return Ok(()) };
         if !self.is_worker() {
@@ -168,7 +168,7 @@ impl Board {
         Ok(())
     }
 
-    /// Reports that the visitor that reads everything does not go on where it was, but with what comes next in the stream.
+    /// Reports that the visitor that reads everything does not resume where it was, but with the next record in the stream.
     pub(crate) fn report_jump(&self) {
         if self.role == Role::Follower {
             say(&Message::Overtaken { keys: (0..self.args.key_count()).collect() }.to_string());
@@ -236,7 +236,7 @@ impl Board {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that no thread hangs that has not stopped.
+    /// Checks that no running thread hangs.
     pub(crate) fn check_threads(&self) -> Outcome {
         match self.heard().values().any(|heard| heard.elapsed() > SILENCE_MAX) {
             true => Err(format!("a thread of a {:?} hangs: it did nothing for {SILENCE_MAX:?}", self.role)),
@@ -274,7 +274,7 @@ pub(crate) fn unexpected(promise: &str, action: &str) -> impl FnOnce(Error) -> S
     }
 }
 
-/// Reports the violation to the supervisor and ends the process at once, so that the directory stays as it is now.
+/// Reports the violation to the supervisor and ends the process immediately, so that the directory stays as it is now.
 pub(crate) fn end_with(violation: &dyn Display) -> ! {
     // Hold the lock until the end, so that no message follows this one.
     let mut out = std::io::stdout().lock();

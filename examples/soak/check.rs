@@ -158,7 +158,7 @@ impl Check<'_> {
         stream.maintain().map_err(|error| format!("P12: a pass of the maintenance failed: {error}"))?;
         let ended = now();
         if let Some(cap) = self.plan.retention.bytes_max {
-            // A pass drops first and seals then, which adds an index to each segment. The next one counts these.
+            // A pass drops first and seals afterwards, which adds an index to each segment. The next pass counts these.
             stream.maintain().map_err(|error| format!("P12: a pass of the maintenance failed: {error}"))?;
             ledger.may_be_gone_before = now();
             let bytes = bytes_held(stream).map_err(|error| error.to_string())?;
@@ -372,7 +372,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Returns what the segments hold, without the blocks that are reserved for what comes.
+/// Returns the bytes that the segments hold, without blocks reserved for later records.
 fn bytes_held(stream: &Stream) -> streamlog::Result<u64> {
     let mut bytes = 0;
     stream.verify(|at| {

@@ -70,7 +70,7 @@ impl<'a> Consumer<'a> {
 
     /// Works until this worker or all workers must stop.
     fn work(&mut self, mut worker: Worker) -> Outcome {
-        // While it stays, a shard whose last records it has left uncommitted keeps its children from everybody.
+        // While the worker stays, a shard whose last records it left uncommitted holds back its children from all workers.
         let leaves_at = Instant::now() + Duration::from_millis(self.random.below(STAY_MILLIS_MAX));
         while !self.board.must_stop() && Instant::now() < leaves_at {
             self.poll(&mut worker)?;

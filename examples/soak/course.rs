@@ -1,4 +1,4 @@
-//! How far a reader has come with each key, and how far it has to come within seconds.
+//! How far a reader is in each key, and how far it must get within seconds.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use super::group::Span;
 use super::ledger::Ledger;
 use super::record::{KeyIndex, Number, name_of};
 
-/// The course of a reader, which must not skip a record unless it says so.
+/// The progress of a reader, which must not skip a record unless it reports that.
 #[derive(Debug, Default)]
 pub(crate) struct Course {
     keys: BTreeMap<KeyIndex, Seen>,
@@ -21,11 +21,11 @@ pub(crate) struct Course {
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     last: Option<Number>,
-    /// When the reader noted that it may skip the next records. `None` once it has seen another one.
+    /// When the reader reported that it may skip the next records. `None` once it has read another one.
     jumped_at: Option<Instant>,
 }
 
-/// What had been acknowledged at a time: the last record of each key.
+/// The last record of each key that was acknowledged at a time.
 #[derive(Debug)]
 struct Target {
     at: Instant,
@@ -38,7 +38,7 @@ impl Course {
         self.keys.get(&key).and_then(|seen| seen.last)
     }
 
-    /// Notes what the reader has seen, and checks that it skipped nothing.
+    /// Notes what the reader has read, and checks that it skipped nothing.
     pub(crate) fn note(&mut self, who: &str, ledger: &Ledger, spans: &[Span]) -> Result<(), String> {
         for span in spans {
             let known = self.keys.entry(span.key).or_default();
@@ -72,13 +72,13 @@ impl Course {
         }
     }
 
-    /// Sets what the reader has to reach: everything acknowledged by now.
+    /// Sets a target for the reader: everything acknowledged by now.
     pub(crate) fn set_target(&mut self, ledger: &Ledger, key_count: KeyIndex) {
         let lasts = (0..key_count).map(|key| ledger.last_acknowledged(key)).collect();
         self.targets.push_back(Target { at: Instant::now(), lasts });
     }
 
-    /// Checks which targets the reader has reached by a time. It began at `since`.
+    /// Checks which targets the reader has reached by a time. It started at `since`.
     pub(crate) fn note_time(&mut self, now: Instant, since: Instant) {
         while let Some(target) = self.targets.front() {
             if self.missing(target).is_some() {
@@ -89,7 +89,7 @@ impl Course {
         }
     }
 
-    /// Checks that the reader has reached all targets that were set longer ago than `within`. It began at `since`.
+    /// Checks that the reader has reached all targets that were set more than `within` ago. It started at `since`.
     pub(crate) fn check_targets(
         &mut self,
         now: Instant,
@@ -110,7 +110,7 @@ impl Course {
         ))
     }
 
-    /// Returns a key of which the reader has not seen what it has to.
+    /// Returns a key whose target the reader has not reached.
     fn missing(&self, target: &Target) -> Option<KeyIndex> {
         let missing = (0..).zip(&target.lasts).find(|&(key, &last)| {
             let seen = self.keys.get(&key).copied().unwrap_or_default();

@@ -91,7 +91,7 @@ fn follow_shards(stream: &StreamReader, board: &Board, random: &mut Random) -> O
     Ok(())
 }
 
-/// Returns an iterator, unless retention was faster.
+/// Returns an iterator, unless retention dropped its position first.
 fn begin(stream: &StreamReader, shard: ShardId, position: Position) -> Outcome<Option<ShardIterator>> {
     match stream.iterator(shard, position) {
         Ok(iterator) => Ok(Some(iterator)),

@@ -1,4 +1,4 @@
-//! Batches that a reader keeps while their segments are trimmed, and their files removed or filled again.
+//! Batches that a reader keeps while their segments are trimmed, and their files are removed or reused.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ impl Held {
         }
     }
 
-    /// Checks that the batches whose time is over still have the bytes that they had.
+    /// Checks that batches whose holding time has passed still have their original bytes.
     pub(crate) fn check(&mut self, board: &Board) -> Outcome {
         let now = Instant::now();
         for (_, batch, checksum) in self.batches.extract_if(.., |(until, ..)| *until <= now) {

@@ -96,14 +96,14 @@ struct Args {
     run: u32,
 }
 
-/// What a process does that the supervisor starts.
+/// The role of a process that the supervisor starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Role {
     /// Opens the stream and changes it.
     Worker,
     /// A visitor that follows all shards.
     Follower,
-    /// A visitor that reads here and there, and keeps what it has read.
+    /// A visitor that reads at random places, and keeps what it has read.
     Seeker,
     /// A visitor in which the workers of a consumer group run.
     Group,

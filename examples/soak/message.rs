@@ -104,7 +104,7 @@ pub(crate) enum Message {
     Overtaken { keys: Vec<KeyIndex> },
     /// A commit has returned; the group continues at `next` in this shard.
     Committed { shard: ShardId, next: u64 },
-    /// What those say who put and handle jobs.
+    /// The notes of the threads that put and handle jobs.
     Job(Note),
     /// The process closed the stream as requested.
     Closed,

@@ -25,7 +25,7 @@ pub(crate) struct Plan {
     pub(crate) durability: Durability,
     pub(crate) segment_bytes: u64,
     pub(crate) sync_interval: Option<Duration>,
-    /// MiB to put per second. Files are filled again only if many are needed.
+    /// MiB to put per second. Files are reused only if many are needed.
     pub(crate) rate: u64,
     /// The same in all runs of a round, because only the retention decides which records may be missing afterwards.
     pub(crate) retention: Retention,
@@ -56,7 +56,7 @@ impl Plan {
         Self { run, durability, segment_bytes, sync_interval, rate, retention }
     }
 
-    /// Returns what a visitor goes by. Its run is none in which records are put.
+    /// Returns the settings of a visitor. No records are put in its run.
     pub(crate) fn of_visitor(args: &Args, number: u32) -> Self {
         Self { run: u32::MAX - number, ..Self::new(args, 0, 0) }
     }

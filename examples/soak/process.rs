@@ -1,4 +1,4 @@
-//! A process that the supervisor starts: it says a line at least twice a second, and ends when its standard input does.
+//! A process that the supervisor starts: it prints a line at least twice a second, and ends when its standard input does.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,7 @@ use super::message::Message;
 use super::report::Memory;
 use super::{Args, Result, Role};
 
-/// A process with more memory of its own than this has a leak.
+/// A process that uses more memory of its own than this has a leak.
 const OWN_BYTES_MAX: u64 = 256 << 20;
 
 /// A running process.
@@ -27,12 +27,12 @@ pub(crate) struct Process {
     heard: Instant,
 }
 
-/// What a process has said, or that it will say no more.
+/// What a process has printed, or that it will print no more.
 #[derive(Debug)]
 pub(crate) enum Heard {
-    /// A message, and when it came.
+    /// A message and its arrival time.
     Message(Instant, Message),
-    /// Nothing for the time, or a line that a kill has cut short.
+    /// Nothing within the timeout, or a line that a kill has cut short.
     Nothing,
     End,
 }
@@ -73,7 +73,7 @@ impl Process {
         Ok(Self { child, lines, role, heard: Instant::now() })
     }
 
-    /// Returns what the process says next. Waits for it for a while.
+    /// Returns the next message of the process. Waits for it for a while.
     pub(crate) fn hear(&mut self, timeout: Duration) -> Heard {
         match self.lines.recv_timeout(timeout) {
             Ok((at, line)) => {
@@ -85,7 +85,7 @@ impl Process {
         }
     }
 
-    /// Checks a process after all that it has said was heard: it must not hang.
+    /// Checks a process after all its messages were read: it must not hang.
     pub(crate) fn check_silence(&self) -> Result<()> {
         if self.heard.elapsed() <= SILENCE_MAX {
             return Ok(());
@@ -94,7 +94,7 @@ impl Process {
         Err(format!("a {role:?} (process {id}) hangs: it said nothing for {SILENCE_MAX:?}").into())
     }
 
-    /// Returns the memory of the process, if the system tells. Fails if it is too much.
+    /// Returns the memory of the process, if the system provides it. Fails if it is too much.
     pub(crate) fn memory(&self) -> Result<Option<Memory>> {
         match Memory::of_process(self.child.id()) {
             Some(memory) if memory.own_bytes > OWN_BYTES_MAX => {
@@ -118,7 +118,7 @@ impl Process {
         Ok(self.child.wait()?)
     }
 
-    /// Describes a process that ended although nobody had asked it to.
+    /// Describes a process that ended without being asked to.
     pub(crate) fn ended_by_itself(&mut self) -> Result<String> {
         let status = self.end()?;
         Ok(format!("a {:?} ended by itself: {status}", self.role))

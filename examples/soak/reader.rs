@@ -44,7 +44,7 @@ fn follow_lineage(
     let iterator = stream.lineage_iterator(position);
     let mut iterator: LineageIterator = match iterator {
         Ok(iterator) => iterator,
-        // A shard expired after the call had looked at its horizon and before it looked at its records.
+        // A shard expired after the call had checked its horizon and before it looked for its records.
         Err(Error::Trimmed { .. }) => return Ok(()),
         Err(error) => return Err(format!("P6: a lineage iterator at {position:?}: {error}")),
     };

@@ -1,4 +1,4 @@
-//! How a record proves which put it comes from: a stamp with key, number and checksum.
+//! Stamps that prove which put a record comes from: key, number and checksum.
 //!
 //! The stamp is in front of the data. If the data is too short for it, the stamp follows the name in the partition key, and an explicit
 //! hash key sends the record to the name's shard.

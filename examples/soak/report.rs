@@ -24,7 +24,7 @@ pub(crate) struct Report {
     checks: u64,
     checked_records: u64,
     visitor_kills: u64,
-    /// How long it took at most until a follower outside and the group outside had an acknowledged record.
+    /// The longest time until a follower outside and the group outside had an acknowledged record.
     delays_max: [Duration; 2],
     visitor_own_bytes_max: u64,
     reopen_last: Duration,
@@ -161,7 +161,7 @@ impl Report {
         self.visitor_kills += 1;
     }
 
-    /// Notes how long it took at most until a follower outside and the group outside had an acknowledged record.
+    /// Notes the longest time until a follower outside and the group outside had an acknowledged record.
     pub(crate) fn note_delays(&mut self, follower: Duration, group: Duration) {
         self.delays_max = [follower, group];
     }

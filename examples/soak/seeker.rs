@@ -1,4 +1,4 @@
-//! The visitor that reads here and there, keeps what it has read, and looks at the stream as a whole.
+//! The visitor that reads at random places, keeps batches that it has read, and inspects the whole stream.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -11,7 +11,7 @@ use super::keeper::check_tiles;
 use super::plan::Random;
 use super::reader::read_somewhere;
 
-/// How far each shard was at the last look.
+/// The end of each shard at the last check.
 type Ends = BTreeMap<ShardId, SequenceNumber>;
 
 pub(crate) fn seek(stream: &StreamReader, board: &Board) -> Outcome {
@@ -33,7 +33,7 @@ pub(crate) fn seek(stream: &StreamReader, board: &Board) -> Outcome {
     Ok(())
 }
 
-/// Checks that nothing is damaged, as far as it gets in a while.
+/// Verifies the stream for a while, and checks that nothing is damaged as far as it gets.
 fn verify(stream: &StreamReader, random: &mut Random) -> Outcome {
     let bytes_max = random.below(64 << 20);
     let found = stream.verify(|at| match at.bytes_read < bytes_max {
@@ -48,7 +48,7 @@ fn verify(stream: &StreamReader, random: &mut Random) -> Outcome {
     }
 }
 
-/// Checks that shards cover the hash-key space once.
+/// Checks that shards cover the hash-key space exactly once.
 fn describe(stream: &StreamReader) -> Outcome {
     let described = stream.describe();
     let open = described.shards.iter().filter(|shard| shard.is_open()).cloned().collect();
@@ -75,7 +75,7 @@ fn count(stream: &StreamReader, ends: &mut Ends) -> Outcome {
     Ok(())
 }
 
-/// Checks that no group goes back.
+/// Checks that no group moves backwards.
 fn describe_groups(stream: &StreamReader, committed: &mut BTreeMap<String, Ends>) -> Outcome {
     for name in stream.groups().map_err(unexpected("P1 L8", "no groups"))? {
         let described = stream.group(name.as_str()).describe();

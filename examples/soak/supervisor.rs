@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         [&soak.group, soak.visitors.group()].map(|group| group.course.spans_again),
     );
     if let Err(broken) = outcome {
-        // Keep a temporary directory too.
+        // Also keep a temporary directory.
         temporary.map(tempfile::TempDir::keep);
         let Soak { dir, args, round, run, .. } = soak;
         say(&format!("\nFAIL {broken}"));
@@ -122,7 +122,7 @@ impl Soak {
                 check.run(&mut self.ledger, &mut self.group, self.visitors.group(), &mut self.random)?;
             self.has_stream = true;
             self.visitors.check_seen(&checked.lasts)?;
-            // Otherwise the next worker gets the rest.
+            // Otherwise the next worker gets the remaining records.
             if is_last || self.random.one_in(3) {
                 Jobs::drain(&self.args, &plan, &mut self.jobs)?;
             }

@@ -1,4 +1,4 @@
-//! A process that reads the stream beside the worker, and lives across many lives of it.
+//! A process that reads the stream beside the worker, and outlives many workers.
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -42,7 +42,7 @@ pub(crate) struct Visitors {
     target_set_at: Option<Instant>,
 }
 
-/// What the visitors have reported, and what their reports must hold to.
+/// The visitors' reports, and the promises that they are checked against.
 #[derive(Debug)]
 struct Known {
     course: Course,
@@ -63,12 +63,12 @@ struct Visit {
     process: Process,
     since: Instant,
     leaves_at: Instant,
-    /// Asked to end.
+    /// It was asked to end.
     is_leaving: bool,
     has_closed: bool,
 }
 
-/// Which records reads may no longer return: from a time on, none older than another time.
+/// The oldest records that reads may return: from a time on, none older than another time.
 #[derive(Debug, Default)]
 struct Sweeps(VecDeque<(Timestamp, Timestamp)>);
 
@@ -165,7 +165,7 @@ impl Visitors {
             }
             self.attend(ledger, jobs, report)?;
             self.target_set_at = Some(Instant::now());
-            // That takes a while, so it is looked up last.
+            // This takes a while, so it is done last.
             if self.seen.course.is_at_end() && self.seen.group.course.is_at_end() {
                 let Some(missing) = jobs.missing_outside() else { return Ok(()) };
                 if began.elapsed() > JOBS_DONE_WITHIN {
@@ -211,7 +211,7 @@ impl Visitor {
         Ok(())
     }
 
-    /// Processes what a visitor has said by now.
+    /// Processes the messages of a visitor so far.
     fn listen(
         &mut self,
         known: &mut Known,

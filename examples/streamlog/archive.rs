@@ -110,7 +110,7 @@ mod with_delivery {
     use crate::failure::{Failure, Outcome, tell};
     use crate::output::{counted, print_json, print_text, progress};
 
-    /// How soon Ctrl-C is noticed.
+    /// The longest time before Ctrl-C is noticed.
     const LOOK: Duration = Duration::from_millis(100);
 
     /// Returns the place of an archive.
@@ -165,7 +165,7 @@ mod with_delivery {
         })
     }
 
-    /// Archives until everything is, or until Ctrl-C.
+    /// Archives until everything is archived, or until Ctrl-C.
     fn run(archiver: &mut Archiver, args: &ArchiveArgs, total: &mut ArchiveReport) -> Outcome {
         loop {
             let bar = progress(None);

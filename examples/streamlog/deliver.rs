@@ -1,4 +1,4 @@
-//! `deliver`: writing a stream into files.
+//! `deliver`: writes a stream into files.
 
 use std::path::PathBuf;
 
@@ -86,7 +86,7 @@ mod with_delivery {
     use crate::failure::{Failure, Outcome, tell};
     use crate::output::{counted, print_json, print_text, progress};
 
-    /// How often the progress is shown.
+    /// The interval between progress updates.
     const LOOK: Duration = Duration::from_millis(100);
 
     pub(crate) fn deliver(stream: &StreamReader, args: &DeliverArgs) -> Outcome {
@@ -213,7 +213,7 @@ mod with_delivery {
         })
     }
 
-    /// Waits until all is delivered, or until Ctrl-C.
+    /// Waits until everything is delivered, or until Ctrl-C.
     fn wait(stream: &StreamReader, args: &DeliverArgs, delivery: &Delivery) -> Outcome {
         let group = stream.group(&args.name);
         let bar = progress(None);

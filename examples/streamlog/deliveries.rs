@@ -15,7 +15,7 @@ use crate::queues::{RECORDS_MAX, open};
 /// The longest time before a waiting command notices Ctrl-C.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Prints dead letters, and changes nothing.
+/// Prints dead letters without changing anything.
 pub(crate) fn dead_letters(stream: &StreamReader, args: &DeadLettersArgs) -> Outcome {
     let mut printer = Printer::new(args.format)?;
     for dead in stream.peek_dead_letters(&args.queue.queue, args.count)? {
@@ -25,7 +25,7 @@ pub(crate) fn dead_letters(stream: &StreamReader, args: &DeadLettersArgs) -> Out
     printer.flush()
 }
 
-/// Takes records out of a queue and prints them.
+/// Receives records from a queue and prints them.
 pub(crate) fn receive(stream: &StreamReader, args: &ReceiveArgs) -> Outcome {
     let mut printer = Printer::new(args.format)?;
     let queue = open(stream, &args.queue)?;
@@ -69,17 +69,17 @@ fn print(printer: &mut Printer, records: &[QueueRecord]) -> Outcome {
     printer.flush()
 }
 
-/// Notes that records are done.
+/// Acknowledges records.
 pub(crate) fn acknowledge(stream: &StreamReader, args: &AcknowledgeArgs) -> Outcome {
     change(stream, &args.queue, &args.handles, Queue::acknowledge)
 }
 
-/// Gives records back.
+/// Releases records.
 pub(crate) fn release(stream: &StreamReader, args: &ReleaseArgs) -> Outcome {
     change(stream, &args.queue, &args.handles, |queue, handle| queue.release(handle, args.delay))
 }
 
-/// Puts dead letters back.
+/// Restores dead letters.
 pub(crate) fn restore(stream: &StreamReader, args: &RestoreDeadLettersArgs) -> Outcome {
     if !args.all {
         return change(stream, &args.queue, &args.handles, Queue::restore);
@@ -90,7 +90,7 @@ pub(crate) fn restore(stream: &StreamReader, args: &RestoreDeadLettersArgs) -> O
         if dead.is_empty() {
             return Ok(queue.close()?);
         }
-        // Nobody else has the queue open, so all handles are good.
+        // No one else has the queue open, so all handles are valid.
         for dead in dead {
             check_interrupted()?;
             queue.restore(&dead.handle)?;
@@ -98,7 +98,7 @@ pub(crate) fn restore(stream: &StreamReader, args: &RestoreDeadLettersArgs) -> O
     }
 }
 
-/// Changes records by their handles. One that is not valid any more stops none of the others.
+/// Changes records by their handles. An invalid handle does not prevent the changes of the others.
 fn change(
     stream: &StreamReader,
     args: &QueueArgs,

@@ -34,7 +34,7 @@ impl Failure {
     /// Prints the failure on standard error, and returns the exit code.
     pub(crate) fn report(self) -> ExitCode {
         let message = match self {
-            // The reader has enough, as in `streamlog cat | head`.
+            // The reader has seen enough, as in `streamlog cat | head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::Interrupted => return ExitCode::from(EXIT_INTERRUPTED),
             Self::AlreadyTold => return ExitCode::FAILURE,

@@ -1,4 +1,4 @@
-//! Following a stream: printing records as they come, in this process or in another one that writes it.
+//! Following a stream: prints records as they arrive, in the process that writes it or in another one.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::read::{BYTES_AT_A_TIME, RECORDS_AT_A_TIME, iterator_from, pass_over};
 /// The longest time before a waiting command notices Ctrl-C.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Prints the records of a stream as they come, shard by shard. Reads a child only after all its parents are read to the end, so that each
+/// Prints the records of a stream as they arrive, shard by shard. Reads a child only after all its parents are read to the end, so that each
 /// key's records are in order.
 #[derive(Debug)]
 pub(crate) struct Follower {
@@ -60,7 +60,7 @@ impl Follower {
         follower
     }
 
-    /// Ends after so many records.
+    /// Stops after this many records.
     pub(crate) fn limit(self, left: u64) -> Self {
         Self { left, ..self }
     }
@@ -70,7 +70,7 @@ impl Follower {
         Self { has_children, ..self }
     }
 
-    /// Prints records until Ctrl-C, until the reader of the output closes it, or until nothing can come any more.
+    /// Prints records until Ctrl-C, until the reader of the output closes it, or until no more can arrive.
     pub(crate) fn follow(mut self) -> Outcome {
         let outcome = self.follow_on();
         self.headed.flush().and(outcome)
@@ -123,7 +123,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Takes up the children of a shard that was read to its end. The child of a merge comes once per parent.
+    /// Adds the children of a shard that was read to its end. The child of a merge is added once per parent.
     fn take_up(&mut self, children: &[ShardDescription]) -> Outcome {
         for child in children {
             if !self.waiting.iter().any(|(shard, _)| shard.id == child.id) {

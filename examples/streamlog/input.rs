@@ -82,11 +82,11 @@ impl Sizes {
 pub(crate) enum Chunk {
     /// Complete lines, each with its newline except possibly the last line of the input.
     Lines(Vec<u8>),
-    /// A line that is too long to be put, and was not kept: its length.
+    /// The length of a line that is too long to put, and was not kept.
     LongLine(u64),
 }
 
-/// Where the chunks arrive. The last one may be the failure to read more.
+/// Where the chunks arrive. The last one may be a read error.
 pub(crate) type Chunks = Receiver<Result<Chunk, Failure>>;
 
 /// Reads the input in a thread.
@@ -109,11 +109,11 @@ fn read_chunks(
     sender: &SyncSender<Result<Chunk, Failure>>,
 ) -> io::Result<()> {
     let mut chunk = vec![];
-    // Whether the chunk begins where the input begins.
+    // Whether the chunk starts at the start of the input.
     let mut is_start = true;
-    // How much was read, and not kept, of a line that is too long. It is read to its end, so that the error can say how long it is.
+    // How many bytes of a line that is too long were read and dropped. The line is read to its end, so that the error can give its length.
     let mut long_bytes = 0;
-    // If the putter has ended, it has reported why.
+    // If the receiver is gone, it has reported why.
     let send = |chunk| sender.send(Ok(chunk)).is_ok();
     while check_interrupted().is_ok() {
         let at = chunk.len();
@@ -171,7 +171,7 @@ fn memrchr(byte: u8, bytes: &[u8]) -> Option<usize> {
     bytes.iter().rposition(|&found| found == byte)
 }
 
-/// Fails if the input begins as compressed files do. Its lines would be garbage, and nobody could take them out of the stream again.
+/// Fails if the input starts like a compressed file. Its lines would be garbage, and could not be removed from the stream again.
 fn refuse_compressed(start: &[u8]) -> io::Result<()> {
     match COMPRESSED.iter().find(|(magic, ..)| start.starts_with(magic)) {
         Some((_, name, command)) => Err(io::Error::other(format!(

@@ -118,7 +118,7 @@ fn run(args: &Args) -> Outcome {
         Command::Consume(args) => with_reader(&args.path, &|reader| groups::consume(reader, args)),
         Command::Reset(args) => with_reader(&args.path, &|reader| groups::reset(reader, args)),
         Command::DeleteGroup(args) => match open(&args.path) {
-            // A hold on retention is ended by who has the stream open.
+            // Only the process that has the stream open can end a hold on retention.
             Ok(stream) => with_stream(stream, |stream| groups::delete(&stream.group(&args.group))),
             Err(Error::Locked(_)) => {
                 with_reader(&args.path, &|reader| groups::delete(&reader.group(&args.group)))
@@ -144,7 +144,7 @@ fn run(args: &Args) -> Outcome {
         }
         Command::Purge(args) => with_reader(&args.queue.path, &|reader| queues::purge(reader, args)),
         Command::DeleteQueue(args) => match open(&args.queue.path) {
-            // A hold on retention is ended by who has the stream open.
+            // Only the process that has the stream open can end a hold on retention.
             Ok(stream) => with_stream(stream, |stream| queues::delete(stream, &args.queue)),
             Err(Error::Locked(_)) => {
                 with_reader(&args.queue.path, &|reader| queues::delete(reader, &args.queue))
@@ -178,7 +178,7 @@ fn open(path: &Path) -> streamlog::Result<Stream> {
     StreamOptions::new().maintenance(Maintenance::Manual).must_exist().open(path)
 }
 
-/// Works with a stream that another process may have open, and changes nothing of it.
+/// Works with a stream that another process may have open, without changing it.
 fn with_reader(
     path: &Path,
     key_file: Option<&Path>,
@@ -199,7 +199,7 @@ fn with_stream(stream: Stream, work: impl FnOnce(&Stream) -> Outcome) -> Outcome
     outcome.and_then(|()| Ok(closed?))
 }
 
-/// The first Ctrl-C requests an orderly end; the second ends the process at once.
+/// The first Ctrl-C requests an orderly end; the second ends the process immediately.
 fn heed_ctrl_c() -> Outcome {
     let on_signal = || {
         if INTERRUPTED.swap(true, Ordering::Relaxed) && !IS_SHELL.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! `mirror` and `mirrors`: a stream of Amazon Kinesis or a topic of Kafka put into this stream, and how far that is.
+//! `mirror` and `mirrors`: copies a stream of Amazon Kinesis or a topic of Kafka into this stream, and shows the progress.
 
 use std::path::PathBuf;
 
@@ -119,7 +119,7 @@ mod with_mirrors {
     use crate::table::{age, span, table};
     use crate::{check_interrupted, keys, with_stream};
 
-    /// How often the progress is shown.
+    /// The interval between progress updates.
     const LOOK: Duration = Duration::from_millis(100);
 
     pub(crate) fn mirror(args: &MirrorArgs, key_file: Option<&Path>) -> Outcome {
@@ -208,13 +208,13 @@ mod with_mirrors {
         })
     }
 
-    /// Waits until all is mirrored, or until Ctrl-C.
+    /// Waits until everything is mirrored, or until Ctrl-C.
     fn wait(args: &MirrorArgs, mirror: &Mirror) -> Outcome {
         let bar = progress(None);
         let mut last_error = None;
         let outcome = loop {
             if let Err(interrupted) = check_interrupted() {
-                // Without an end of its own, it is ended that way.
+                // Without an end of its own, the mirror ends by Ctrl-C.
                 break if args.until_caught_up { Err(interrupted) } else { Ok(()) };
             }
             let stats = mirror.stats();

@@ -41,7 +41,7 @@ struct JsonRecord<'a> {
     delivery: Option<JsonDelivery>,
 }
 
-/// What a queue says of a record.
+/// What a queue knows about a record.
 #[derive(Serialize)]
 struct JsonDelivery {
     handle: String,
@@ -102,7 +102,7 @@ struct Printed<'a> {
     key: &'a [u8],
     data: &'a [u8],
     headers: Headers<'a>,
-    /// The record as a queue has it.
+    /// The record as received from a queue, if it was.
     delivered: Option<&'a QueueRecord>,
 }
 
@@ -168,7 +168,7 @@ impl Printer {
         self.out.flush().map_err(Failure::Output)
     }
 
-    /// Fails as a write would if the reader of a pipe has closed it. A command that waits calls this, because it may never write again.
+    /// Fails as a write would if the reader of a pipe has closed it. Commands that wait call this, because they may never write again.
     pub(crate) fn check_reader(&self) -> Outcome {
         if standard::has_lost_its_reader(self.out.get_ref()) {
             return Err(Failure::Output(io::ErrorKind::BrokenPipe.into()));

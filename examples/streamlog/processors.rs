@@ -1,4 +1,4 @@
-//! `processors`: how far the functions are that are called with the records of a stream.
+//! `processors`: the progress of processors, whose functions are called with the records of a stream.
 
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
@@ -89,7 +89,7 @@ fn as_text(processor: &ProcessorDescription, now: Timestamp) -> String {
     head + &table(columns, processor.shards.iter().flat_map(rows_of_shard).collect())
 }
 
-/// Returns a line for each lane. Only the first one says how far the shard is.
+/// Returns a line for each lane. Only the first one has the shard's progress.
 fn rows_of_shard(shard: &ProcessorShard) -> Vec<[String; 8]> {
     let of_shard = [
         shard.shard.to_string(),
@@ -110,7 +110,7 @@ fn rows_of_shard(shard: &ProcessorShard) -> Vec<[String; 8]> {
     lines.collect()
 }
 
-/// Returns a line for each window of a lane, or one.
+/// Returns a line for each window of a lane, or one line without windows.
 fn rows_of_lane(number: usize, lane: &ProcessorLane) -> Vec<[String; 3]> {
     let mut windows: Vec<_> = lane.windows.iter().map(window_as_text).collect();
     if windows.is_empty() {

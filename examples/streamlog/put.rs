@@ -1,7 +1,7 @@
 //! `put`: lines become records.
 //!
 //! A thread reads the input and sends all complete lines available at that time; see `input`. The main thread puts them as one batch. So
-//! lines of a slow input are put at once, a fast input is put in large batches, and Ctrl-C works even while the input is silent.
+//! lines of a slow input are put immediately, a fast input is put in large batches, and Ctrl-C works even while the input is silent.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal};
@@ -73,13 +73,13 @@ impl<'s> Putter<'s> {
         loop {
             match chunks.recv_timeout(WAIT) {
                 Ok(chunk) => self.put_chunk(&chunk?)?,
-                // The input is silent. After Ctrl-C there is no reason to wait, and neither if nobody sees the records that follow.
+                // The input is silent. After Ctrl-C, or if no one sees the records that follow, there is no reason to wait.
                 Err(RecvTimeoutError::Timeout) => {
                     check_interrupted()?;
                     self.follower.as_ref().map_or(Ok(()), Follower::check_reader)?;
                 }
-                // The input has ended, or the reader stopped after Ctrl-C. All lines read so far are put by now, because a pipe cannot take
-                // them back.
+                // The input has ended, or the reader stopped after Ctrl-C. All lines read so far are put by now, because they cannot be returned to
+                // a pipe.
                 Err(RecvTimeoutError::Disconnected) => return check_interrupted(),
             }
         }
@@ -128,7 +128,7 @@ impl<'s> Putter<'s> {
         let key = self.keys.of_line(line, number);
         let key = key.ok_or_else(|| Refusal { reason: self.keys.reason(), is_too_long: false })?;
         match self.stream.check_record(&PutRecord::new(&key, line)) {
-            // An empty key would be another reason, but none is empty here.
+            // An empty key would also be invalid, but no key is empty here.
             Err(Error::InvalidRecord { reason, .. }) => {
                 Err(Refusal { reason: reason.into(), is_too_long: true })
             }
@@ -236,7 +236,7 @@ impl Keys {
         Self { source, fallback: args.key.clone().map(String::into_bytes) }
     }
 
-    /// Returns the key of a line. A carriage return at its end, as of files from Windows, belongs to no key.
+    /// Returns the key of a line. A carriage return at its end, as in files from Windows, is not part of a key.
     fn of_line<'a>(&'a self, line: &'a [u8], number: u64) -> Option<Cow<'a, [u8]>> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let found = match &self.source {

@@ -1,4 +1,4 @@
-//! `queues` and `purge`: how far the queues of a stream are, and giving up what is in one.
+//! `queues` and `purge`: shows the progress of a stream's queues, and drops the contents of one.
 
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::queue_args::{PurgeArgs, QueueArgs, QueuesArgs};
 use crate::table::Align::{Left, Right};
 use crate::table::{age, span, table};
 
-/// The most records that one call of the library takes back.
+/// The maximum number of records that one call of the library can restore.
 pub(crate) const RECORDS_MAX: usize = 10_000;
 
 /// Lists the queues, or describes one of them.
@@ -130,7 +130,7 @@ fn as_json(stream: &StreamReader, queue: &QueueDescription) -> Value {
     })
 }
 
-/// Opens a queue that exists, as it was opened the last time: other settings could make dead letters of its records.
+/// Opens an existing queue with its stored settings: other settings could turn its records into dead letters.
 pub(crate) fn open(stream: &StreamReader, args: &QueueArgs) -> Result<Queue, Failure> {
     let known = stream.describe_queue(&args.queue)?;
     let options = stream
@@ -148,7 +148,7 @@ pub(crate) fn delete(stream: &StreamReader, args: &QueueArgs) -> Outcome {
     stream.delete_queue(&args.queue).map_err(|error| refused(&args.queue, error))
 }
 
-/// Says of a queue that is in use who has it open.
+/// Names the process that has the queue open, if it is in use.
 fn refused(queue: &str, error: Error) -> Failure {
     let Error::Locked(by) = error else { return error.into() };
     let who = match (by.process_id, &by.process_name) {
@@ -162,7 +162,7 @@ fn refused(queue: &str, error: Error) -> Failure {
     ))
 }
 
-/// Gives up all records of a queue, or all its dead letters.
+/// Drops all records of a queue, or all its dead letters.
 pub(crate) fn purge(stream: &StreamReader, args: &PurgeArgs) -> Outcome {
     let queue = open(stream, &args.queue)?;
     if !args.dead_letters {
@@ -174,7 +174,7 @@ pub(crate) fn purge(stream: &StreamReader, args: &PurgeArgs) -> Outcome {
         if dead.is_empty() {
             return Ok(queue.close()?);
         }
-        // Nobody else has the queue open, so all handles are good.
+        // No one else has the queue open, so all handles are valid.
         for outcome in queue.acknowledge_batch(dead.iter().map(|dead| &dead.handle))? {
             outcome?;
         }

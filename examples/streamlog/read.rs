@@ -22,7 +22,7 @@ pub(crate) const BYTES_AT_A_TIME: usize = 4 << 20;
 const MERGED_RECORDS: usize = 1_000;
 const MERGED_BYTES: usize = 256 << 10;
 
-/// A shard to print, up to where it ended when the command began. A stream that is written meanwhile would have no end otherwise.
+/// A shard to print, up to its end when the command began. Otherwise a stream that is written meanwhile would have no end.
 #[derive(Debug)]
 struct Span {
     shard: ShardDescription,
@@ -129,7 +129,7 @@ fn spans_of(stream: &StreamReader, args: &CatArgs) -> Result<Vec<Span>, Failure>
     }
 }
 
-/// Returns a follower that goes on where printing has stopped.
+/// Returns a follower that continues where printing has stopped.
 fn follower(
     stream: &StreamReader,
     spans: Vec<Span>,
@@ -141,7 +141,7 @@ fn follower(
     Follower::new(stream, shards, headed).limit(left).with_children(has_children)
 }
 
-/// Reports records that are gone, and continues after them. Fails for every other reason not to read on.
+/// Reports dropped records, and continues after them. Fails for every other reason to stop reading.
 pub(crate) fn pass_over(iterator: &mut ShardIterator, error: Error) -> Outcome {
     match error {
         Error::Lost { .. } => {

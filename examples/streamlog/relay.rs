@@ -101,7 +101,7 @@ mod with_relays {
     use crate::failure::{Failure, Outcome, tell};
     use crate::output::{counted, print_json, print_text, progress};
 
-    /// How often the progress is shown.
+    /// The interval between progress updates.
     const LOOK: Duration = Duration::from_millis(100);
 
     pub(crate) fn relay(stream: &StreamReader, args: &RelayArgs) -> Outcome {
@@ -184,7 +184,7 @@ mod with_relays {
         Ok(relay.start()?)
     }
 
-    /// Waits until Ctrl-C, or until all is relayed if that is the end.
+    /// Waits until Ctrl-C, or until everything is relayed if the command should end then.
     fn wait(args: &RelayArgs, relay: &Relay) -> Outcome {
         let bar = progress(None);
         let (mut last_error, mut was_failing) = (None, false);

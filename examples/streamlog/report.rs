@@ -56,7 +56,7 @@ fn describe_settings(text: &mut String, stream: &StreamDescription, shards: &[Co
     writeln!(text, "records to   {}", HumanBytes(stream.record_bytes_max))
 }
 
-/// Describes which key encrypts what is put.
+/// Describes the key that encrypts new records.
 fn encryption_as_text(encryption: Option<&EncryptionDescription>) -> String {
     let described = |key: &EncryptionDescription| format!("data key {}, by {}", key.data_key, key.key_id);
     encryption.map_or_else(|| "none".to_owned(), described)
@@ -111,7 +111,7 @@ fn losses(shard: &ShardRecovery) -> impl Iterator<Item = String> {
     tail.chain(files).chain(lost).chain(kept)
 }
 
-/// Opens a damaged stream, gives up what is lost, and prints how many records that is.
+/// Opens a damaged stream with salvage, and prints how many records are lost.
 pub(crate) fn salvage(path: &Path) -> Outcome {
     let options = StreamOptions::new().maintenance(Maintenance::Manual).must_exist().salvage(true);
     with_stream(options.open(path)?, |stream| {
@@ -125,8 +125,8 @@ pub(crate) fn salvage(path: &Path) -> Outcome {
     })
 }
 
-/// Prints on standard error what this opening removed, and whether other users can write to the stream. No later opening reports a removal
-/// again.
+/// Prints on standard error what this opening removed, and whether other users can write to the stream. Later openings do not report a
+/// removal again.
 pub(crate) fn warn_of_recovery(stream: &Stream) {
     warn_of_permissions(&stream.describe().path);
     for shard in &stream.recovery().shards {
@@ -134,7 +134,7 @@ pub(crate) fn warn_of_recovery(stream: &Stream) {
     }
 }
 
-/// Warns on standard error if others than the owner of a stream's directory can write to it.
+/// Warns on standard error if users other than the owner of a stream's directory can write to it.
 pub(crate) fn warn_of_permissions(path: &Path) {
     if is_writable_by_others(path) {
         tell(&format!("note: others than its owner may write to {0}: chmod go-w {0}", path.display()));

@@ -114,7 +114,7 @@ pub(crate) fn shard_as_json(shard: &ShardDescription, counts: &ShardStats) -> Va
         "shard": shard.id.to_string(),
         "is_open": shard.is_open(),
         "parents": shard.parents().map(|parent| parent.to_string()).collect::<Vec<_>>(),
-        // As text, because most JSON readers store a number in 53 bits.
+        // As text, because most JSON readers store numbers with 53 bits.
         "hash_key_start": shard.hash_key_range.start.to_string(),
         "hash_key_end": shard.hash_key_range.end.to_string(),
         "first_sequence": shard.first_sequence.get(),

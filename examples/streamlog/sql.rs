@@ -84,7 +84,7 @@ pub(crate) struct SqlArgs {
 }
 
 impl SqlArgs {
-    /// Returns the tables, and the statement that follows them if there is one.
+    /// Returns the tables, and the statement after them if there is one.
     #[cfg(feature = "sql")]
     fn split(&self) -> (&[String], Option<&str>) {
         match self.tables.split_last() {
@@ -94,7 +94,7 @@ impl SqlArgs {
     }
 }
 
-/// Statements have blanks in them, which few paths have; and those that have are there.
+/// Statements contain blanks. Few paths do, and those exist.
 #[cfg(feature = "sql")]
 fn is_statement(text: &str) -> bool {
     let is_there = |path: &str| std::path::Path::new(path).exists();
@@ -131,7 +131,7 @@ mod with_sql {
     use crate::failure::{Failure, Outcome};
     use crate::standard;
 
-    /// Runs what the command line, standard input or a user at a terminal asks for.
+    /// Runs the statements from the command line, standard input or a terminal.
     pub(crate) fn sql(args: &SqlArgs, key_file: Option<&Path>, archive: Option<&str>) -> Outcome {
         let (tables, statement) = args.split();
         let opened = Opened::open(args, tables, key_file, archive)?;

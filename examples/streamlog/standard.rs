@@ -15,7 +15,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 static IS_INPUT_CLOSED: AtomicBool = AtomicBool::new(false);
 static IS_OUTPUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Runs before `main`: by then Rust has opened `/dev/null` in place of closed streams.
+/// Runs before `main`, because by then Rust has opened `/dev/null` in place of closed streams.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the attribute alone: the function makes system calls and stores two flags")]
 #[unsafe(link_section = ".init_array")]
@@ -58,10 +58,10 @@ pub(crate) fn has_lost_its_reader(output: &File) -> bool {
     poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
-/// Lets the process open as many files as it may. A reader needs one for each segment that it has open, and a stream may have 1,024 shards.
+/// Raises the limit of open files as far as allowed. A reader needs one file for each open segment, and a stream may have 1,024 shards.
 pub(crate) fn allow_many_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // If that is refused, opening a file fails and says so.
+    // If this fails, opening a file fails with its own error.
     let _ = setrlimit(Resource::Nofile, limit);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Whether the cells of a column begin at its left or end at its right, as numbers should.
+/// The alignment of a column: left, or right as is usual for numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Align {
     Left,
@@ -39,7 +39,7 @@ pub(crate) fn span(span: Duration) -> String {
     humantime::format_duration(Duration::from_millis(millis)).to_string()
 }
 
-/// Formats an age, or `-` if there is nothing that has one.
+/// Formats an age, or `-` if there is none.
 pub(crate) fn age(age: Duration) -> String {
     if age.is_zero() { "-".to_owned() } else { span(age) }
 }

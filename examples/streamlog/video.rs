@@ -1,4 +1,4 @@
-//! `video`: taking video into a stream, listing its fragments, clips as MP4, and where a gateway plays it.
+//! `video`: ingests video into a stream, lists its fragments, exports clips as MP4, and prints the URL at which a gateway plays it.
 
 use std::path::PathBuf;
 use std::time::Duration;

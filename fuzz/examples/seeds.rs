@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let camera = [
         &[0x1A, 0x45, 0xDF, 0xA3, 0x80, 0x18, 0x53, 0x80, 0x67, 0x01, 255, 255, 255, 255, 255, 255, 255][..],
         &[0x16, 0x54, 0xAE, 0x6B, 0x85, 0xAE, 0x83, 0xD7, 0x81, 1],
-        // A cluster of known size with a frame, and one of unknown size with a group that is laced.
+        // A cluster of known size with a frame, and one of unknown size with a laced group.
         &[0x1F, 0x43, 0xB6, 0x75, 0x8A, 0xE7, 0x81, 0, 0xA3, 0x85, 0x81, 0, 0, 0x80, 7],
         &[
             0x12, 0x54, 0xC3, 0x67, 0x8D, 0x73, 0x73, 0x8A, 0x67, 0xC8, 0x87, 0x45, 0xA3, 0x81, b'n', 0x44,
@@ -118,7 +118,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Its last byte is a line feed, so the target takes this seed as text.
     save("manifest", "two_shards", &[&fs::read(empty.join("manifest.json"))?])?;
     save("manifest", "numbers", &[&[0; 36], &[1, 0, 0, 0, 4, 0, 0, 0, 0, 0]])?;
-    // As botocore signed them, at the time that the target takes for now.
+    // Signed by botocore, at the time that the target takes as now.
     let scope = "20260131/eu-west-1/kinesis/aws4_request";
     let target = "x-amz-target: Kinesis_20131202.PutRecord\ncontent-type: application/x-amz-json-1.1";
     let body = r#"{"StreamName":"clicks","Data":"aGVsbG8=","PartitionKey":"k"}"#;

@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
     let within = within.expect("the range does not decide what an aggregate is");
     assert!(within.is_foreign() || within.len() == aggregate.len());
 
-    // What can be written again is read as the same.
+    // Records that can be encoded again must decode to the same records.
     let is_writable = |record: &PutRecord<'_>| {
         (1..=1_024).contains(&record.partition_key.len()) && std::str::from_utf8(record.partition_key).is_ok()
     };

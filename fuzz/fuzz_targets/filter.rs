@@ -45,7 +45,7 @@ fuzz_target!(|input: &[u8]| {
     let batch = batch(key, data);
     let record = batch.iter().next().expect("one was put");
 
-    // Which data is JSON. No object has a name that the text of the data does not have.
+    // Whether data is JSON. No object has a name that the text of the data does not have.
     let name = format!("x{}", data.len());
     if !data.contains(&b'\\') && !data.windows(name.len()).any(|window| window == name.as_bytes()) {
         let absent = Filter::new(&format!(r#"{{"data": {{"{name}": [{{"exists": false}}]}}}}"#)).expect("a pattern");

@@ -1,4 +1,4 @@
-//! Any requests to a gateway, one a line, whose streams stay from one input to the next for a while.
+//! Any requests to a gateway, one per line. Its streams persist for a number of inputs.
 #![no_main]
 
 use std::cell::RefCell;
@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use streamlog::gateway::fuzzing::Requests;
 use tempfile::TempDir;
 
-/// After so many inputs the gateway is a new one, so that an input which fails is likely to fail by itself.
+/// The gateway is replaced after this many inputs, so that a failing input is likely to fail by itself.
 const INPUTS_MAX: usize = 200;
 
 thread_local! {

@@ -1,6 +1,6 @@
 //! Any text as the manifest of a stream, or a valid one with any numbers: the stream is opened, written to and read.
 //!
-//! The checksum is corrected, so that the fuzzer reaches the code behind it. The last byte says which of the two it is.
+//! The checksum is corrected, so that the fuzzer reaches the code behind it. The last byte selects one of the two.
 #![no_main]
 
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ use streamlog::{Maintenance, Position, Retention, StreamOptions};
 /// The manifest of a new stream with two shards.
 const GOOD: &[u8] = include_bytes!("../seeds/manifest/two_shards");
 
-/// Replaces numbers by the fuzzer's, each if the byte before it says so.
+/// Replaces each number by one of the fuzzer's if the byte before it says so.
 fn renumber(value: &mut Value, numbers: &mut std::slice::Chunks<'_, u8>) {
     match value {
         Value::Number(number) => {
@@ -48,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
         std::fs::create_dir_all(directory.path().join(format!("shards/{shard:012}"))).unwrap();
     }
     std::fs::write(directory.path().join("manifest.json"), compose(data)).unwrap();
-    // The manifest may hold any retention, which could drop the record. This one replaces it.
+    // The manifest may hold any retention, which could drop the record. This one overrides it.
     let options = StreamOptions::new().retention(Retention::forever()).sync_interval(None);
     let options = options.maintenance(Maintenance::Manual).must_exist();
     let Ok(stream) = options.clone().open(directory.path()) else { return };

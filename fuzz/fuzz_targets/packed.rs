@@ -1,7 +1,7 @@
 //! Any bytes as the records of a compressed frame whose header and checksum are right, so that the fuzzer reaches the code behind them.
 //!
-//! The last byte says which method it is, and what the bytes are: compressed, with any length that they claim to have; compressed, with
-//! the length that they have; or records that are still to be compressed.
+//! The last byte selects the method and the meaning of the bytes: compressed, with any claimed length; compressed, with the correct
+//! length; or records that are still to be compressed.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 const SALT: [u8; 16] = [9; 16];
 const LZ4: u8 = 1;
 const ZSTD: u8 = 2;
-/// The most that is decompressed here to find out how long it is.
+/// The maximum that is decompressed here to measure its length.
 const PLAIN_BYTES_MAX: usize = 1 << 20;
 
 /// Returns a frame around compressed bytes, by `docs/FORMAT.md`.

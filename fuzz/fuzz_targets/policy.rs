@@ -1,4 +1,4 @@
-//! Any text as a policy or as a file of access keys, and a decision by it. Behind a zero each follow the resource and the client's name.
+//! Any text as a policy or as a file of access keys, and a decision by it. The resource and the client's name follow, each after a zero.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

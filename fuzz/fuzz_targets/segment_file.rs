@@ -90,8 +90,8 @@ fn compose(mode: u8, body: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Returns the records of the good frames at the beginning of a file, by `docs/FORMAT.md`, and whether the next frame is compressed, right on
-/// the outside and wrong inside. No failure makes such a frame, so salvage does not look for it.
+/// Returns the records of the valid frames at the beginning of a file, by `docs/FORMAT.md`, and whether the next frame is compressed, valid on
+/// the outside and invalid inside. No failure makes such a frame, so salvage does not look for it.
 fn records_in(file: &[u8]) -> (Vec<(Vec<u8>, Vec<u8>)>, bool) {
     let mut records = vec![];
     // If the header page was never written, nothing after it counts.
@@ -247,7 +247,7 @@ fuzz_target!(|data: &[u8]| {
     for records_max in [1, 7, 1_000] {
         let (records, failed) = read_all(&stream, records_max);
         assert!(expected.starts_with(&records), "records that are not in the file");
-        // A trailer may end the frames too early. It has a checksum, so it is believed.
+        // A trailer may end the frames too early. Its checksum is valid, so it is trusted.
         let has_trailer = file.len() >= 88 && file[file.len() - 88..].starts_with(b"slogend\0");
         assert!(failed || has_trailer || records.len() == expected.len(), "records are missing");
     }

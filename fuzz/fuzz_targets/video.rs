@@ -1,4 +1,4 @@
-//! Any bytes as what a camera sends, at once and in pieces; what is stored, sent again, must be stored as the same.
+//! Any bytes as the input from a camera, in one piece and in several; stored fragments, sent again, must be stored identically.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use streamlog::video::{
 use streamlog::{Maintenance, Timestamp};
 use tempfile::TempDir;
 
-/// A stream that keeps only the newest fragments, however many inputs come.
+/// A stream that keeps only the newest fragments, however many inputs arrive.
 static STREAM: LazyLock<(TempDir, VideoStream)> = LazyLock::new(|| {
     let directory = tempfile::tempdir().expect("a directory");
     let options = VideoStreamOptions::new().data_retention(Duration::ZERO).maintenance(Maintenance::Manual);
@@ -20,7 +20,7 @@ static STREAM: LazyLock<(TempDir, VideoStream)> = LazyLock::new(|| {
     (directory, stream)
 });
 
-/// What was stored of an input, with the lengths of fragments, and how it ended.
+/// The fragments stored from an input, with their lengths, and how the ingest ended.
 type Outcome = (Vec<(Vec<u8>, Duration)>, Option<AckErrorId>);
 
 fn ingest(data: &[u8], piece_bytes: usize) -> Outcome {

@@ -1,4 +1,4 @@
-//! Any bytes as a fragment of Matroska; what can be read is written in each container. The last byte moves it in time.
+//! Any bytes as a fragment of Matroska; parsed media is written in each container. The last byte shifts it in time.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,7 +6,7 @@ use streamlog::video::{
     CodecChanges, Media, PlacedMedia, SegmentPlace, fmp4_init, fmp4_segment, ts_segment, write_clip,
 };
 
-/// Checks that boxes fill what was written.
+/// Checks that boxes fill the output exactly.
 fn check_boxes(mut bytes: &[u8]) {
     while let [a, b, c, d, ..] = *bytes {
         let size = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((&moved, file)) = data.split_last() else { return };
     let Ok(media) = Media::parse(file) else { return };
     let bytes: usize = media.frames.iter().map(|frame| frame.data.len()).sum();
-    // Frames do not overlap, but for what is stripped off each of them.
+    // Frames do not overlap, except for the stripped header of each.
     assert!(bytes <= file.len() + 64 * media.frames.len());
 
     let offset_ns = i64::from(moved as i8) << 40;

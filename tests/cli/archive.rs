@@ -30,7 +30,7 @@ fn a_stream_is_archived_read_back_and_restored() {
     assert!(stderr(&again).is_empty(), "{}", stderr(&again));
     assert_eq!(serde_json::from_slice::<Value>(&again.stdout).unwrap()["segment_count"], 0);
 
-    // What is dropped is only in the archive.
+    // Dropped records are only in the archive.
     place.print("retention", &["--bytes", "64K"]);
     succeeds(&place.put(second.as_bytes(), &["--key", "one"]));
     let own = place.cat(&[]);

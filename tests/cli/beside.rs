@@ -1,4 +1,4 @@
-//! The commands that only read, beside a service that has the stream open.
+//! The commands that only read, while a service has the stream open.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -11,7 +11,7 @@ use super::*;
 
 const NOBODY: u32 = 65_534;
 
-/// A process that has a stream open: it puts the lines that it is given, and prints each once it is there.
+/// A process that has a stream open: it puts its input lines, and prints each once it is in the stream.
 struct Service {
     child: Child,
     stdin: ChildStdin,
@@ -45,7 +45,7 @@ impl Service {
         self.child.wait().unwrap();
     }
 
-    /// Ends its input, and with it the service.
+    /// Ends its input, which ends the service.
     fn stop(self) {
         let Self { child, stdin, stdout } = self;
         drop(stdin);
@@ -54,7 +54,7 @@ impl Service {
     }
 }
 
-/// A command that goes on printing. What it prints is taken line by line: until then, it has to wait.
+/// A command that keeps printing. Its output is read line by line: until then, it must wait.
 struct Following {
     child: Child,
     lines: Receiver<String>,
@@ -108,7 +108,7 @@ impl Following {
     }
 }
 
-/// Returns all files of a stream with their content and when they changed, except for the one in which readers say that they wait.
+/// Returns all files of a stream with their contents and modification times, except for the one in which waiting readers register.
 pub(super) fn files_of(place: &Place) -> Vec<(PathBuf, Vec<u8>, SystemTime)> {
     let mut found = vec![];
     let mut left = vec![place.stream()];
@@ -124,7 +124,7 @@ pub(super) fn files_of(place: &Place) -> Vec<(PathBuf, Vec<u8>, SystemTime)> {
     found
 }
 
-/// Returns the files of a stream once its service has nothing left to do: a second after a put, its maintenance seals what was rolled.
+/// Returns the files of a stream once its service is idle: a second after a put, its maintenance seals rolled segments.
 fn quiet_files_of(place: &Place) -> Vec<(PathBuf, Vec<u8>, SystemTime)> {
     let mut files = files_of(place);
     for _ in 0..20 {
@@ -311,7 +311,7 @@ fn l8_cat_ends_where_the_stream_ended_when_it_began() {
     }
     for options in [&[][..], &["--order", "time"]] {
         let mut cat = Following::start(place.command("cat", options));
-        // It cannot go on before it is read: a pipe holds less.
+        // It cannot continue before its output is read: a pipe holds less.
         cat.prints("0\n");
         let more = stream.put("k", "put meanwhile").unwrap();
         let (output, rest) = cat.rest();
@@ -410,7 +410,7 @@ fn l8_another_user_reads_what_the_file_mode_lets_it_read_and_changes_nothing() {
     assert!(files_of(&place) == before);
 }
 
-/// Shows a directory a second time, where nothing can be written.
+/// Mounts a directory a second time, read-only.
 #[cfg(target_os = "linux")]
 struct ReadOnly {
     point: tempfile::TempDir,
@@ -487,7 +487,7 @@ fn l8_a_follower_that_retention_overtakes_says_how_much_is_missing_and_goes_on()
         for _ in 0..2_000 {
             stream.put("k", vec![b'x'; 10_000]).unwrap();
         }
-        // Nobody takes what it prints, so it is far behind by now, and stays there.
+        // No one reads its output, so it is far behind by now, and stays there.
         let last = stream.put("k", "last").unwrap().sequence;
         stream.trim_before(stream.shards()[0].id, last).unwrap();
         let mut count = 0;
@@ -533,7 +533,7 @@ fn l8_a_follower_is_told_that_the_stream_was_cut_or_deleted() {
     put(3..6);
     let mut tail = Following::start(place.command("tail", &["-f"]));
     tail.prints("0\n1\n2\n3\n4\n5\n");
-    // Somebody puts the old files back in the place of the new ones.
+    // Someone puts the old files back in the place of the new ones.
     std::fs::remove_file(place.stream().join(segment)).unwrap();
     for (name, bytes) in old {
         std::fs::write(place.stream().join(name), bytes).unwrap();

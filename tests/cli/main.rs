@@ -36,8 +36,8 @@ fn tool() -> &'static Path {
         // <target>/<profile>/deps/cli-<hash>
         let profile = test.parent().and_then(Path::parent).unwrap();
         let tool = profile.join("examples").join(format!("streamlog{}", std::env::consts::EXE_SUFFIX));
-        // Cargo builds examples along with all tests, and leaves an old one alone where only this test runs.
-        // What was built may lack a feature that this test has. With exactly the features that this test has, what it was built with serves again.
+        // Cargo builds examples along with all tests, but keeps an old one if only this test runs.
+        // The built tool may lack a feature that this test has. With exactly this test's features, Cargo reuses the dependencies built for it.
         let features = [
             ("delivery", cfg!(feature = "delivery")),
             ("encryption", cfg!(feature = "encryption")),
@@ -59,8 +59,8 @@ fn tool() -> &'static Path {
             features.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect();
         if modified(&tool) < newest_source() || !features.is_empty() {
             let mut cargo = Command::new(env!("CARGO"));
-            // Cargo tells tests what package they are of. Build scripts that look at these variables, and all that depends on them, would be
-            // built once more for the tool, and again for the next test.
+            // Cargo sets variables that name the package of a test. Build scripts that read them, and everything that depends on these, would be
+            // rebuilt for the tool, and again for the next test.
             let of_package = ["CARGO_PKG_", "CARGO_MANIFEST_"];
             for (name, _) in
                 std::env::vars().filter(|(name, _)| of_package.iter().any(|of| name.starts_with(of)))
@@ -230,7 +230,7 @@ fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// Waits for a child that must end by itself. One that does not is killed, so that the test fails instead of waiting forever.
+/// Waits for a child that must end by itself. Kills one that does not, so that the test fails instead of waiting forever.
 fn ends(mut child: Child) -> Output {
     if !comes_true(|| child.try_wait().unwrap().is_some()) {
         child.kill().unwrap();
@@ -767,7 +767,7 @@ fn ctrl_c_ends_put_with_all_that_it_was_given_in_the_stream() {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"first\nsecond\nnot yet a li").unwrap();
-    // It prints what it has put while the input is still open.
+    // It prints the count while the input is still open.
     let mut printed = [0; 13];
     child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
     assert_eq!(&printed, b"first\nsecond\n");
@@ -995,7 +995,7 @@ fn lines_that_are_too_long_are_skipped_and_counted_if_the_user_says_so() {
         let longest = 1 << 20;
         let log: Vec<u8> = [
             log_with_a_long_line(),
-            // One that is read in one piece with its neighbors, one that only its key makes too long, and one with a key that is too long.
+            // One that is read in one piece with its neighbors, one that is too long only because of its key, and one with a key that is too long.
             [b"k ".to_vec(), vec![b'x'; longest], b"\n".to_vec()].concat(),
             [b"k ".to_vec(), vec![b'x'; longest - 2], b"\n".to_vec()].concat(),
             [vec![b'k'; 2_000], b" long key\n".to_vec()].concat(),
@@ -1033,7 +1033,7 @@ fn a_named_pipe_is_an_input_that_ctrl_c_ends_before_anyone_writes_to_it() {
     let mut command = place.command("put", &[]);
     command.arg(&pipe).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
-    // By the time that it opens the stream, it heeds the signal.
+    // By the time it opens the stream, it handles the signal.
     let open_files = format!("/proc/{}/fd", child.id());
     let has_opened = || {
         let files = std::fs::read_dir(&open_files).unwrap().flatten();

@@ -63,7 +63,7 @@ fn a_stream_of_kinesis_is_mirrored_and_then_what_is_new() {
         said.starts_with("mirrored 100 records of 1 shard with ") && said.contains("up to date"),
         "{said}"
     );
-    // It is ended in good order by Ctrl-C, and goes on.
+    // Ctrl-C ends it in good order, and a new run continues.
     source.put("user-1", "100").unwrap();
     source.put("user-1", "x".repeat(1_500_000)).unwrap();
     source.put("user-1", "101").unwrap();
@@ -78,7 +78,7 @@ fn a_stream_of_kinesis_is_mirrored_and_then_what_is_new() {
         assert!(begun.elapsed() < Duration::from_secs(60), "nothing was refused");
         thread::sleep(Duration::from_millis(20));
     }
-    // What comes behind it is put.
+    // Later records are put.
     while !place.print("cat", &[]).ends_with("101\n") && place.print("cat", &[]).lines().count() < 102 {
         assert!(begun.elapsed() < Duration::from_secs(60), "nothing came behind it");
         thread::sleep(Duration::from_millis(20));

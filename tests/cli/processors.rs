@@ -28,7 +28,7 @@ fn l8_processors_are_listed_with_their_lag_and_windows_while_they_run_and_afterw
     };
     let processor = watch("fraud").unwrap();
     let plain = stream.processor("audit").start(|_| ()).unwrap();
-    // In each shard a good record, and in the first one a bad one behind it.
+    // Each shard has a good record, and the first one has a bad one behind it.
     let ranges: Vec<_> = stream.shards().iter().map(|shard| shard.hash_key_range).collect();
     let put = |shard: usize, data: &str| {
         stream.put_record(&PutRecord::new("k", data).explicit_hash_key(ranges[shard].start)).unwrap()

@@ -80,7 +80,7 @@ fn l8_queues_are_listed_with_their_settings_beside_the_program_that_has_them_ope
     assert_eq!(place.json("queues", &["jobs"])["queue"], "jobs");
     fails(&place.run("queues", &["other"]), &["the stream has no queue \"other\""]);
 
-    // What changes a queue needs it for itself, and says who has it.
+    // Commands that change a queue need it exclusively, and name the process that has it.
     let handle = dead[0].handle.to_string();
     let holder = format!("the queue \"jobs\" is open in process {}", std::process::id());
     for (name, options) in [
@@ -208,7 +208,7 @@ fn records_are_received_acknowledged_and_released_by_their_handles() {
     assert_eq!(place.json("queues", &["jobs"])["delayed_count"], 1);
     fails(&place.run("release", &["jobs", third.0, "--delay", "13h"]), &["12 hours"]);
 
-    // It waits for one that is put meanwhile.
+    // It waits for a record that is put meanwhile.
     let mut command = place.command("receive", &["jobs", "--wait", "30s", "--json"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     thread::sleep(Duration::from_millis(300));
@@ -242,7 +242,7 @@ fn a_record_whose_printing_fails_is_given_back() {
         (&"one".into(), &5.into()),
         "two of them could not even begin"
     );
-    // One that waits ends with the reader of its output, and by Ctrl-C, and leaves the queue to others.
+    // A waiting command ends with the reader of its output, and by Ctrl-C, and leaves the queue to others.
     let spawn = || {
         let mut command = place.command("receive", &["jobs", "--wait", "1h"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

@@ -20,7 +20,7 @@ mod with_sql {
         {\"page\":\"/\",\"ms\":12.5,\"user\":1}\n\
         {\"page\":\"/cart\",\"ms\":80,\"user\":2}\n\
         {\"page\":\"/\",\"ms\":7.5,\"user\":2}\n";
-    /// Reads 10^18 rows, so that no machine ends it.
+    /// Reads 10^18 rows, so that it never ends by itself.
     const ENDLESS: &str =
         "SELECT count(*) FROM n a, n b, n c, n d, n e, n f WHERE a._data < b._data AND c._data < d._data";
 
@@ -71,7 +71,7 @@ mod with_sql {
             stderr(&output),
             "streamlog: the columns of stream are those of its first records: --schema 'page VARCHAR, ms DOUBLE, user BIGINT'\n"
         );
-        // The columns that it tells can be given.
+        // The inferred columns can be passed as a schema.
         let columns = ["--schema", "page VARCHAR, ms DOUBLE, user BIGINT"];
         let given = |format| place.run("sql", &[&columns[..], &["--format", format, statement]].concat());
         let output = given("table");
@@ -192,7 +192,7 @@ mod with_sql {
             "{told}"
         );
         assert!(told.contains(" in stream: ") && told.lines().count() == 1, "{told}");
-        // Whoever asks for no column of the data sees them all.
+        // A query that asks for no data column sees all records.
         let output = place
             .run("sql", &[&columns[..], &["--format", "csv", "SELECT count(*) AS n FROM stream"]].concat());
         assert_eq!((out(&output), stderr(&output)), ("n\n5\n".to_owned(), String::new()));
@@ -274,7 +274,7 @@ mod with_sql {
         command.args(["sql", &table, "--raw", "--format", "csv"]);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // Once the first is answered, signals are heeded.
+        // Once the first statement is answered, signals are handled.
         let mut input = child.stdin.take().unwrap();
         write!(input, "SELECT 1 AS one;\n{ENDLESS};\n").unwrap();
         let mut answer = [0; 6];
@@ -316,7 +316,7 @@ mod with_sql {
         };
         put("{\"ms\": 1}");
         put("{\"ms\": 20}");
-        // What is there, and then what comes, also beside a program that has the stream open.
+        // Existing rows first, then new ones, also while a program has the stream open.
         let statement = "SELECT ms * 2 AS twice FROM stream WHERE ms > 5";
         let mut child = watch(statement, &["--from", "horizon"]);
         shown(&mut child, "twice\n40\n");
@@ -326,7 +326,7 @@ mod with_sql {
         shown(&mut child, "60\n");
         let told = stop(child);
         assert!(told.contains("note: 1 record left out"), "{told}");
-        // Without a name it begins anew, and with one it goes on where it was.
+        // Without a name it starts over, and with one it continues where it was.
         let mut child = watch(statement, &["--from", "horizon"]);
         shown(&mut child, "twice\n40\n60\n");
         stop(child);
@@ -365,7 +365,7 @@ mod with_sql {
         }
         rows.sort();
         assert_eq!(rows, ["{\"page\":\"/\",\"n\":2}\n", "{\"page\":\"/cart\",\"n\":1}\n"]);
-        // Nobody wants to know more.
+        // The reader of the output is gone.
         drop(stdout);
         succeeds(&ends(child));
     }
@@ -384,19 +384,19 @@ mod with_sql {
         fails(&output, &["cannot write to standard output: "]);
     }
 
-    /// The shell in a terminal of its own, which `script` makes.
+    /// The shell in its own terminal, made by `script`.
     struct Terminal {
         child: Child,
         input: Option<std::process::ChildStdin>,
         shown: Arc<Mutex<String>>,
-        /// How much of what was shown has been looked at.
+        /// How much of the output was already checked.
         seen: usize,
     }
 
     impl Terminal {
-        /// Returns `None` where there is no `script`.
+        /// Returns `None` if `script` is not available.
         fn start(arguments: &[&str], state: &Path) -> Option<Self> {
-            // Without `exec`, some shells wait for the tool, and take its Ctrl-C for theirs.
+            // Without `exec`, some shells wait for the tool, and handle its Ctrl-C themselves.
             let mut line = format!("stty cols 100 rows 40; exec '{}' sql", tool().display());
             arguments.iter().for_each(|argument| line += &format!(" '{argument}'"));
             let mut command = Command::new("script");
@@ -426,7 +426,7 @@ mod with_sql {
             self.input.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
         }
 
-        /// Waits until the terminal shows a text, after what it showed before.
+        /// Waits until the terminal shows a text, after its earlier output.
         fn shows(&mut self, text: &str) {
             let found = || self.shown.lock().unwrap()[self.seen..].find(text);
             let is_shown = comes_true(|| found().is_some());
@@ -497,27 +497,27 @@ mod with_sql {
         terminal.insists("\x03", "streamlog: stopped");
         terminal.insists("SELECT 6 * 6 AS there;\r", "| 36    |");
         terminal.shows("sql> ");
-        // What is too wide for the terminal has a line for each column. Nothing in it moves the cursor.
+        // Rows that are too wide for the terminal have a line for each column. Nothing in them moves the cursor.
         terminal.types("SELECT chr(27) AS esc, repeat('x', 300) AS wide, CAST(NULL AS INT) AS void;\r");
         terminal.shows("-[ row 1 ]-");
         terminal.shows("esc  | \u{fffd}\r\n");
         terminal.shows("void | NULL");
         terminal.shows("sql> ");
-        // A command while a statement is written leaves it there.
+        // A command entered while a statement is written does not discard it.
         terminal.types("SELECT 6 *\r\\?\r");
         terminal.shows("ends the shell");
         terminal.shows("sql> ");
         terminal.types("7 AS answer;\r");
         terminal.shows("| 42     |");
         terminal.shows("sql> ");
-        // What is typed ahead is not lost.
+        // Type-ahead is not lost.
         terminal.types("\\format json\rSELECT 1 AS one;\r");
         terminal.shows("{\"one\":1}");
         terminal.shows("sql> ");
         terminal.types("\x04");
         terminal.ends();
 
-        // The next session knows them.
+        // The next session has the history.
         let history = state.join("streamlog/sql_history");
         assert_eq!(std::fs::metadata(&history).unwrap().permissions().mode() & 0o777, 0o600);
         let mut terminal = Terminal::start(&arguments, &state).unwrap();

@@ -1,4 +1,4 @@
-//! `streamlog video`: taking Matroska into a stream, listing fragments, clips, and asking a gateway for a URL.
+//! `streamlog video`: ingesting Matroska, listing fragments, making clips, and requesting a URL from a gateway.
 
 use super::*;
 
@@ -67,7 +67,7 @@ mod with_video {
             listed["fragments"].as_array().unwrap().clone()
         }
 
-        /// What is there beside the stream and the input.
+        /// The files beside the stream and the input.
         fn others(&self) -> Vec<String> {
             let names = std::fs::read_dir(self.directory.path()).unwrap();
             let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -178,7 +178,7 @@ mod with_video {
     #[test]
     fn a_clip_that_cannot_be_made_leaves_the_old_file_alone() {
         let camera = Camera::new();
-        // Its codec's parameters are none.
+        // Its codec parameters are invalid.
         succeeds(&camera.put(&mkv::live(0..2), &[]));
         let clip = camera.path("clip.mp4");
         std::fs::write(&clip, "an older clip").unwrap();
@@ -214,7 +214,7 @@ mod with_video {
         };
         let all = ffmpeg.source_decoded(&sent, "v:0").into_iter().map(|frame| frame.hash).collect::<Vec<_>>();
         assert_eq!((all.len(), hashes(&whole)), (150, all.clone()));
-        // It is the same on standard output, and beside a program that has the stream open.
+        // The output is the same on standard output, and while a program has the stream open.
         let open = VideoStream::open(camera.stream()).unwrap();
         assert!(camera.run("clip", &["--all", "-o", "-"]).stdout == whole);
         camera.print("clip", &["--last", "2s", "-o", &clip]);
@@ -224,14 +224,14 @@ mod with_video {
         assert_eq!(camera.others(), ["clip.mp4"]);
     }
 
-    /// Answers one request as a gateway does, and returns what was asked.
+    /// Answers one request as a gateway does, and returns the request.
     fn gateway(status: &'static str, answer: &'static str) -> (String, thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let answered = thread::spawn(move || {
             let (mut connection, _) = listener.accept().unwrap();
             let mut asked = vec![];
-            // The body is JSON, and ends with the only brace behind which nothing comes.
+            // The body is JSON, and ends with the only brace that is followed by nothing.
             let is_whole = |asked: &[u8]| {
                 let text = String::from_utf8_lossy(asked).into_owned();
                 text.split_once("\r\n\r\n")

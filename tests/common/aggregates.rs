@@ -1,4 +1,4 @@
-//! What the tests of aggregates share.
+//! Shared by the tests of aggregates.
 
 use md5::{Digest, Md5};
 use streamlog::PutRecord;
@@ -10,7 +10,7 @@ pub fn signed(message: &[u8]) -> Vec<u8> {
     [&[0xf3, 0x89, 0x9a, 0xc2], message, &digest].concat()
 }
 
-/// Returns the bytes that a text in hexadecimal digits stands for. Blanks separate.
+/// Returns the bytes of a text in hexadecimal digits. Blanks are ignored.
 pub fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()

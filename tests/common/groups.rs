@@ -1,4 +1,4 @@
-//! What the tests of consumer groups share.
+//! Shared by the tests of consumer groups.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A broker with transactions as Kafka has them: epochs that fence, records that only committed transactions show, and offsets that go with them.
 //!
-//! librdkafka's own cluster for tests answers the requests of transactions, but keeps nothing of them. This one speaks old versions of the protocol, from
-//! before it became flexible, which clients fall back to. It has one node, keeps all in memory, and can lose requests and answers.
+//! librdkafka's own test cluster answers transaction requests, but stores nothing of them. This one speaks old versions of the protocol, from
+//! before it became flexible, which clients fall back to. It has one node, keeps everything in memory, and can lose requests and answers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ pub struct Broker {
 struct Shared {
     state: Mutex<State>,
     appended: Condvar,
-    /// Of so many requests, a connection breaks at one: before it is handled, or before it is answered.
+    /// One in this many requests breaks its connection: before it is handled, or before it is answered.
     breaks_every: AtomicU32,
 }
 
@@ -41,7 +41,7 @@ struct State {
 type Partition = (String, i32);
 /// A group, and a partition.
 type GroupPartition = (String, String, i32);
-/// The sequence number that comes next, and those of the batches before it, with their offsets.
+/// The next expected sequence number, and those of the batches before it, with their offsets.
 type Sequences = (i32, Vec<(i32, i64)>);
 
 #[derive(Default)]
@@ -128,7 +128,7 @@ impl Broker {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Breaks a connection at one of so many requests, at random. Zero: at none.
+    /// Breaks a connection at one in this many requests, at random. Zero: at none.
     pub fn break_connections(&self, every: u32) {
         self.shared.breaks_every.store(every, Ordering::Relaxed);
     }
@@ -138,12 +138,12 @@ impl Broker {
         self.state().refused_bytes = Some(bytes);
     }
 
-    /// Refuses to look for offsets by time, as for messages of a format that has none.
+    /// Refuses to find offsets by time, as for messages of a format without timestamps.
     pub fn refuse_times(&self, refuse: bool) {
         self.state().refuses_times = refuse;
     }
 
-    /// Drops the oldest batches of a partition, as retention does, and leaves so many.
+    /// Drops the oldest batches of a partition, as retention does, and leaves this many.
     pub fn trim(&self, topic: &str, partition: usize, left: usize) {
         let mut state = self.state();
         let batches = &mut state.topics.get_mut(topic).unwrap()[partition];
@@ -161,7 +161,7 @@ impl Broker {
         self.state().offsets.clear();
     }
 
-    /// Returns the offset that a group has committed, or a transaction for it.
+    /// Returns the offset that a group, or a transaction for it, has committed.
     pub fn committed_offset(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
         let place = (group.to_owned(), topic.to_owned(), partition);
         self.state().offsets.get(&place).map(|(offset, _)| *offset)
@@ -238,7 +238,7 @@ impl Broker {
                 answer.i32(self.port.into());
             }
             18 => {
-                // To versions that this does not know, the answer is that of the first.
+                // Unknown versions are answered in the first version's format.
                 answer.i16(if version > 0 { 35 } else { 0 });
                 answer.list(&API_VERSIONS, |answer, &(key, version)| {
                     answer.i16(key);
@@ -413,7 +413,7 @@ impl Broker {
         let mut state = self.state();
         let known = id.as_ref().and_then(|id| state.ids.get(id).copied());
         let producer = known.unwrap_or(1_000 + state.producers.len() as i64);
-        // What its predecessor has begun is aborted, and what that still sends is refused.
+        // The predecessor's transaction is aborted, and its later requests are refused.
         state.end(producer, false);
         let entry =
             state.producers.entry(producer).or_insert_with(|| Producer { epoch: -1, ..Producer::default() });
@@ -462,7 +462,7 @@ impl Broker {
     }
 }
 
-/// The requests that this broker knows, each with the highest version. Those of groups are there because clients ask for them.
+/// The requests that this broker knows, each with the highest version. Group requests are included because clients ask for them.
 const API_VERSIONS: [(i16, i16); 17] = [
     (0, 3),
     (1, 4),
@@ -491,7 +491,7 @@ fn end(batches: &[Stored]) -> i64 {
     batches.last().map_or(0, |batch| batch.next)
 }
 
-/// Returns where the first transaction begins that is not over.
+/// Returns where the first open transaction begins.
 fn stable_end(batches: &[Stored]) -> i64 {
     let open = batches.iter().find(|batch| batch.status == Status::Open);
     open.map_or_else(|| end(batches), |batch| batch.base)

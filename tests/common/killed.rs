@@ -1,4 +1,4 @@
-//! What tests share that kill a process with processors: a child that puts numbered records for each key, and the parent that kills it.
+//! Shared by tests that kill a process with processors: a child that puts numbered records for each key, and the parent that kills it.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -52,10 +52,10 @@ pub fn ids(stream: &Stream) -> Vec<Id> {
     data(stream).iter().map(|data| serde_json::from_slice(data).unwrap()).collect()
 }
 
-/// What a child prints once it works.
+/// The line that a child prints once it works.
 const BEGUN: &str = "the child works";
 
-/// Notes in a child that it has started everything, and works from here on: the times of most kills count from this moment, so that they do not depend
+/// Signals in a child that everything has started: most kill times count from this moment, so that they do not depend
 /// on the speed of the machine.
 pub fn note_begun() {
     println!("{BEGUN}");
@@ -66,7 +66,7 @@ pub fn put_until_killed(to: &Stream, reshard: &[&Stream], round: u64) -> ! {
     put_with_pauses_until_killed(to, reshard, round, Duration::from_millis(1))
 }
 
-/// Does the same, and pauses for so long after each 50 records.
+/// Does the same, and pauses this long after every 50 records.
 pub fn put_with_pauses_until_killed(to: &Stream, reshard: &[&Stream], round: u64, pause: Duration) -> ! {
     let mut next: BTreeMap<u64, u64> = BTreeMap::new();
     for (key, _) in ids(to) {
@@ -109,8 +109,8 @@ pub fn child() -> Option<(std::path::PathBuf, u64)> {
     Some((path.into(), std::env::var("STREAMLOG_ROUND").unwrap().parse().unwrap()))
 }
 
-/// Runs the test `child` of a module (`module_path!()`) so many times, and kills it a while after it has called [`note_begun`]; in every fourth round,
-/// after it was started. In the round after the last kill, it has to end by itself.
+/// Runs the test `child` of a module (`module_path!()`) this many times, and kills it a while after it called [`note_begun`]; in every fourth round,
+/// a while after it was started. In the round after the last kill, it must end by itself.
 pub fn kill_again_and_again(module: &str, path: &Path, rounds: u64) {
     kill_each_after(module, path, rounds, |round| Duration::from_millis(10 + round * 173 % 200));
 }

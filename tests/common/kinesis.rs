@@ -1,4 +1,4 @@
-//! A gateway as the other side of relays, what is in its streams, and a proxy that loses and breaks answers.
+//! A gateway as the destination of relays, the contents of its streams, and a proxy that loses and breaks answers.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,10 +16,10 @@ use streamlog::relay::{KinesisClient, KinesisClientOptions};
 use streamlog::{Clock, Limits, Position, Store, Stream, StreamOptions, SystemClock};
 use tempfile::TempDir;
 
-/// A test waits so long for something that has to happen.
+/// The timeout for expected events.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits until this is so.
+/// Waits until this holds.
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -29,7 +29,7 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Returns a client of what listens there.
+/// Returns a client of the server there.
 pub fn client(address: SocketAddr) -> KinesisClient {
     options(address).connect().unwrap()
 }
@@ -39,7 +39,7 @@ pub fn options(address: SocketAddr) -> KinesisClientOptions {
     options.credentials("access", "secret", None)
 }
 
-/// Sends a call without a client. Returns the body of the answer, which has to be a good one.
+/// Sends a call without a client. Returns the body of the response, which must be a success.
 #[track_caller]
 pub fn call(address: SocketAddr, operation: &str, body: &str) -> String {
     let mut socket = TcpStream::connect(address).unwrap();
@@ -144,7 +144,7 @@ pub fn read(stream: &Stream) -> BTreeMap<String, Vec<Vec<u8>>> {
             if batch.is_empty() {
                 break;
             }
-            // As the KCL does it: what came to a shard that does not own it is dropped.
+            // Like the KCL, drops records that do not belong to the shard.
             for record in deaggregate(&batch).within(shard.hash_key_range, key_hash) {
                 let key = String::from_utf8(record.partition_key().to_vec()).unwrap();
                 found.entry(key).or_default().push(record.data().to_vec());

@@ -1,4 +1,4 @@
-//! Servers that speak the API of Kinesis, and calls to them, for tests of what reads and writes there.
+//! Servers with the Kinesis API, and calls to them, for tests of sources and mirrors.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use streamlog::relay::KinesisClient;
 
-/// Returns a client of a server, with credentials that any of them takes.
+/// Returns a client of a server, with credentials that all servers accept.
 pub fn client(url: &str) -> KinesisClient {
     let options = KinesisClient::options().region("us-east-1").credentials("key", "secret", None);
     options.endpoint_url(url).connect().unwrap()
@@ -84,7 +84,7 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A server in a process of its own, which is killed with this.
+/// A server in a process of its own, which is killed when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -100,7 +100,7 @@ impl Server {
         server
     }
 
-    /// Starts Kinesalite, if it is there.
+    /// Starts Kinesalite, if it is installed.
     pub fn kinesalite() -> Option<Self> {
         let program = super::installed("STREAMLOG_KINESALITE", "node/node_modules/kinesalite/cli.js")?;
         let port = free_port();
@@ -112,7 +112,7 @@ impl Server {
         Some(Self::start(&mut command, port))
     }
 
-    /// Starts Moto, if it is there.
+    /// Starts Moto, if it is installed.
     pub fn moto() -> Option<Self> {
         let python = super::python::with("moto.server")?;
         let port = free_port();

@@ -61,8 +61,8 @@ pub fn java() -> Option<std::ffi::OsString> {
     runs.then_some(java)
 }
 
-/// Returns what `.ci/run` has installed at a place below `target`, or where the variable says. If it is not there, prints a note; if the variable says
-/// that it is, panics.
+/// Returns the file that `.ci/run` has installed at a path below `target`, or the one that the variable names. If it does not exist, prints a note;
+/// if the variable is set, panics.
 pub fn installed(variable: &str, place: &str) -> Option<PathBuf> {
     if let Some(named) = std::env::var_os(variable).map(PathBuf::from) {
         assert!(named.exists(), "{} is not there: .ci/run installs it", named.display());
@@ -100,7 +100,7 @@ pub fn small(clock: &Arc<ManualClock>) -> StreamOptions {
     StreamOptions::new().segment_bytes(64 << 10).maintenance(Maintenance::Manual).clock(clock.clone())
 }
 
-/// Returns one of the ways to compress that this build has, for tests in which records of all kinds lie side by side.
+/// Returns one of this build's compression methods, for tests that mix records of all kinds.
 pub fn any_compression(number: u64) -> Compression {
     match number % 3 {
         1 if cfg!(feature = "lz4") => Compression::Lz4,
@@ -109,7 +109,7 @@ pub fn any_compression(number: u64) -> Compression {
     }
 }
 
-/// Adds one of the ways to encrypt and compress that this build has, for tests in which records of all kinds lie side by side.
+/// Sets one of this build's combinations of encryption and compression, for tests that mix records of all kinds.
 pub fn any_codec(options: StreamOptions, number: u64) -> StreamOptions {
     let options = options.compression(any_compression(number));
     match number / 3 % 3 {
@@ -119,7 +119,7 @@ pub fn any_codec(options: StreamOptions, number: u64) -> StreamOptions {
     }
 }
 
-/// Keys for tests: what wraps them is known to everybody.
+/// Keys for tests: the wrapping key is public.
 #[derive(Debug)]
 pub struct OpenKeys;
 

@@ -1,10 +1,10 @@
-//! moto, which plays services of Amazon's.
+//! moto, which simulates AWS services.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A server, until this is dropped.
+/// A server that runs until this is dropped.
 pub struct Moto {
     pub url: String,
     process: Child,

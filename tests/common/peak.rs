@@ -1,4 +1,4 @@
-//! An allocator that knows how much memory was in use at most.
+//! An allocator that records the peak of memory in use.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

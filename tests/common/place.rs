@@ -1,4 +1,4 @@
-//! A place for an archive in memory, which can be made to fail.
+//! An in-memory place for an archive, which can be made to fail.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -17,7 +17,7 @@ pub struct State {
     pub is_away: bool,
     /// Fails every call that fetches an object.
     pub hands_nothing_out: bool,
-    /// Fails after so many more calls that change something; some failures are after the change was made.
+    /// Fails after this many more calls that change something; some fail after the change was made.
     pub puts_left: Option<u32>,
     /// Only one of them fails.
     pub fails_once: bool,

@@ -1,4 +1,4 @@
-//! What tests of continuous queries share: streams on a clock of their own, what is in them, and waiting for a pump.
+//! Shared by tests of continuous queries: streams with their own clock, their contents, and waiting for a pump.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub fn texts(stream: &Stream) -> Vec<String> {
     super::killed::data(stream).into_iter().map(|data| String::from_utf8(data).unwrap()).collect()
 }
 
-/// Waits until a pump has handled so many records.
+/// Waits until a pump has handled this many records.
 pub fn wait_until_read(pump: &Pump, count: u64) {
     eventually_or(|| pump.stats().records_in >= count, || format!("{:?}", pump.stats()));
 }

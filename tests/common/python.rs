@@ -1,4 +1,4 @@
-//! A Python with a library that a test compares with.
+//! A Python with a library that a test compares results with.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

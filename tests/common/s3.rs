@@ -44,7 +44,7 @@ for page in s3.get_paginator("list_objects_v2").paginate(Bucket="bucket"):
         print(json.dumps([entry["Key"], body, found["ContentType"], found.get("ContentEncoding"), found["ETag"]]))
 "#;
 
-/// Has moto and boto3 running until it is dropped.
+/// Runs moto and boto3 until it is dropped.
 pub struct Moto {
     python: PathBuf,
     pub address: SocketAddr,
@@ -122,7 +122,7 @@ pub enum Fault {
     Late,
 }
 
-/// Returns a function that decides at random, in about a third of all cases for a fault.
+/// Returns a function that decides at random, with a fault in about a third of all cases.
 pub fn at_random(seed: u64) -> impl Fn(&str) -> Fault + Send + Sync + 'static {
     let state = Mutex::new((seed, 0));
     move |_| {
@@ -133,7 +133,7 @@ pub fn at_random(seed: u64) -> impl Fn(&str) -> Fault + Send + Sync + 'static {
             3 => Fault::Half,
             4 => Fault::Status(500),
             5 => Fault::Status(503),
-            // These take their time.
+            // These take longer.
             6 if *late < 3 => {
                 *late += 1;
                 Fault::Late
@@ -143,13 +143,13 @@ pub fn at_random(seed: u64) -> impl Fn(&str) -> Fault + Send + Sync + 'static {
     }
 }
 
-/// A small generator of numbers that are the same for the same seed.
+/// A small seeded number generator.
 fn next(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *seed >> 33
 }
 
-/// The time that a client gives a request.
+/// The time that a client allows for a request.
 pub const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A proxy that decides from the first line of a request what happens to it.
@@ -185,7 +185,7 @@ impl Proxy {
     }
 }
 
-/// Returns what delivers to the bucket of a server, with a secret.
+/// Returns a store for the bucket of a server, with a secret.
 pub fn storage_at(address: SocketAddr, prefix: &str, secret: &str) -> ObjectStorage {
     let endpoint = format!("http://{address}");
     let timeout = format!("{}ms", TIMEOUT.as_millis());
@@ -247,7 +247,7 @@ fn forward(mut client: &TcpStream, to: SocketAddr, fault_of: impl FnOnce(&str) -
     }
 }
 
-/// Has `s3s-fs` running until it is dropped: a server that checks signatures, and keeps objects as files.
+/// Runs `s3s-fs` until it is dropped: a server that checks signatures, and keeps objects as files.
 pub struct Checking {
     pub address: SocketAddr,
     root: TempDir,
@@ -266,7 +266,7 @@ impl Checking {
         };
         let root = super::scratch();
         std::fs::create_dir(root.path().join("bucket")).unwrap();
-        // Whoever else asks for a port meanwhile gets another one.
+        // Another process that asks for a port meanwhile gets another one.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(&program)
             .args(["--host", "127.0.0.1", "--port", &address.port().to_string()])

@@ -1,4 +1,4 @@
-//! What the tests of waiting tasks share: executors, and wakers that count.
+//! Shared by the tests of waiting tasks: executors, and wakers that count.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// A waker that counts, and those who hold it.
+/// A waker that counts its wakes and its holders.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
@@ -32,7 +32,7 @@ impl Count {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Returns how many have the waker, except for the two that `new` returned.
+    /// Returns how many hold the waker, not counting the two that `new` returned.
     pub fn holders(self: &Arc<Self>) -> usize {
         Arc::strong_count(self) - 2
     }
@@ -85,7 +85,7 @@ where
     ]
 }
 
-/// Runs a task wherever it is woken, at once: within the put or the commit that woke it. Nobody owns the task but its wakers.
+/// Runs a task immediately where it is woken: within the put or the commit that woke it. Only its wakers own the task.
 pub fn run_where_woken(future: impl Future<Output = ()> + Send + 'static) {
     struct Task {
         future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
@@ -96,7 +96,7 @@ pub fn run_where_woken(future: impl Future<Output = ()> + Send + 'static) {
             self.is_woken.store(true, Ordering::SeqCst);
             let waker = Waker::from(Arc::clone(&self));
             while self.is_woken.load(Ordering::SeqCst) {
-                // If it runs already, whoever runs it looks again.
+                // If it is already running, that thread polls it again.
                 let Ok(mut future) = self.future.try_lock() else { return };
                 self.is_woken.store(false, Ordering::SeqCst);
                 let Some(running) = &mut *future else { return };

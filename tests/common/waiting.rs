@@ -3,22 +3,22 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes, also on a machine that has other work.
+/// Longer than any step takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until something is so. It leaves the processor to those that bring it about.
+/// Waits until a condition holds. Yields the processor to the threads that bring it about.
 #[track_caller]
 pub fn eventually(is_so: impl FnMut() -> bool) {
     eventually_or(is_so, || "what this waits for".to_owned());
 }
 
-/// Waits until something is so, and says what was not if it never is.
+/// Waits until a condition holds. Panics with `what` if it never does.
 #[track_caller]
 pub fn until(what: &str, is_so: impl FnMut() -> bool) {
     eventually_or(is_so, || what.to_owned());
 }
 
-/// Waits until something is so. If it never is, `what` says what there is instead.
+/// Waits until a condition holds. If it never does, `what` describes the actual state.
 #[track_caller]
 pub fn eventually_or(mut is_so: impl FnMut() -> bool, what: impl Fn() -> String) {
     let begun = Instant::now();

@@ -18,7 +18,7 @@ use streamlog::{
 };
 use tempfile::TempDir;
 
-/// Reads and commits until the stream is closed, and returns the numbers that came.
+/// Reads and commits until the stream is closed, and returns the numbers read.
 async fn read_all(mut worker: Worker) -> Vec<u32> {
     let mut read = vec![];
     loop {
@@ -171,7 +171,7 @@ fn p1_a_put_and_a_close_wake_a_worker() {
     assert_eq!((count.holders(), idle_count.holders()), (0, 0));
 }
 
-/// Lets a worker without shards wait, changes something, and expects that this wakes it and that it then gets records.
+/// Lets a worker without shards wait, makes a change, and expects that this wakes it and that it then gets records.
 #[track_caller]
 fn wakes(stream: &Stream, idle: &mut Worker, change: impl FnOnce(&Stream)) -> Vec<u32> {
     let (count, waker) = Count::new();
@@ -185,7 +185,7 @@ fn wakes(stream: &Stream, idle: &mut Worker, change: impl FnOnce(&Stream)) -> Ve
     }
 }
 
-/// A stream of one shard with six records. The first worker has got three of them, and the second waits for a shard.
+/// A stream of one shard with six records. The first worker has received three of them, and the second waits for a shard.
 fn with_an_idle_worker(clock: &Arc<ManualClock>) -> (TempDir, Stream, (Worker, Batch), Worker) {
     let scratch = common::scratch();
     let stream = open(scratch.path(), clock, 1);
@@ -322,7 +322,7 @@ fn p6_a_future_that_is_dropped_leaves_nothing_behind_and_takes_no_batch() {
     assert_eq!(count.holders(), 0);
     assert_eq!(sorted(drain(&mut first)), (10..20).collect::<Vec<_>>(), "P6: nothing was taken");
 
-    // Not even dropped: the worker leaves all the same.
+    // Not even dropped: the worker still leaves.
     std::mem::forget({
         let mut waiting = first.next();
         assert!(poll_once(&mut waiting, &waker).is_pending());

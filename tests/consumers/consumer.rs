@@ -475,7 +475,7 @@ fn l1_a_state_is_committed_with_its_place_and_survives_crashes_and_compaction() 
     put(&stream, 0..500);
     let mut worker = stream.group(GROUP).worker().batch_records(1).open().unwrap();
     let shard = worker.shards().first().copied().unwrap_or(stream.shards()[0].id);
-    // The largest state, written 300 times, so that the journal is written anew again and again.
+    // The largest state, written 300 times, so that the journal is rewritten repeatedly.
     let mut state = vec![7; 1_000_000];
     for round in 0..300_u32 {
         let batch = poll(&mut worker).unwrap();
@@ -502,7 +502,7 @@ fn l1_a_state_is_committed_with_its_place_and_survives_crashes_and_compaction() 
     let too_large = worker.commit_with_state(shard, 300.into(), &vec![0; 1_000_001]);
     assert!(matches!(too_large, Err(Error::InvalidArgument(_))), "{too_large:?}");
 
-    // At the same place, a state can be replaced, and a commit without one forgets it.
+    // A commit at the same place can replace a state, and a commit without a state removes it.
     worker.commit_with_state(shard, 300.into(), b"another").unwrap();
     assert_eq!(worker.committed_state(shard).as_deref(), Some(&b"another"[..]));
     worker.commit_to(shard, 299.into()).unwrap();

@@ -602,7 +602,7 @@ fn a_group_that_is_deleted_while_others_look_at_it_stays_deleted() {
         stream.group(GROUP).worker().open().unwrap().close();
         std::thread::scope(|threads| {
             let looking = threads.spawn(|| {
-                // Each of them may find it, or find it gone.
+                // Each of them may find it, or find it deleted.
                 while stream.group(GROUP).describe().is_ok() {}
             });
             std::thread::yield_now();

@@ -92,7 +92,7 @@ fn reshard(stream: &Stream, pick: u64) {
     }
 }
 
-/// Polls and commits in all possible ways. Prints what is handled, and then what is committed.
+/// Polls and commits in all possible ways. Prints handled batches, and then commits.
 fn consume(stream: &Stream, handled_count: &AtomicU64, seed: u64) -> ! {
     let mut worker = told(worker(stream));
     let mut outstanding: Vec<Batch> = vec![];
@@ -144,7 +144,7 @@ fn spawn_child(path: &Path, round: u64) -> Child {
         .unwrap()
 }
 
-/// What the children printed.
+/// The children's output.
 #[derive(Default)]
 struct Told {
     /// The handled records, in the order of their first delivery.
@@ -156,7 +156,7 @@ struct Told {
 }
 
 impl Told {
-    /// Takes in a line. Returns whether it is a report.
+    /// Processes a line. Returns whether it is a report.
     fn take(&mut self, line: &str, round: u64) -> bool {
         assert!(!line.starts_with("error"), "round {round}: {line}");
         let mut words = line.split(' ');

@@ -266,7 +266,7 @@ impl World {
     fn poll(&mut self, at: usize) -> bool {
         let actor = &mut self.actors[at];
         self.poll_count += 1;
-        // As a thread and as a task that stops waiting at once, in turns.
+        // Alternates between a thread, and a task that stops waiting immediately.
         let polled = match self.poll_count % 2 {
             0 => actor.worker.poll(Duration::ZERO).unwrap(),
             _ => match poll_once(&mut actor.worker.next(), Waker::noop()) {

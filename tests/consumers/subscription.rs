@@ -21,7 +21,7 @@ use tempfile::TempDir;
 const NAME: &str = "dashboard";
 const SHARD: ShardId = ShardId::new(0);
 const MILLISECOND: Duration = Duration::from_millis(1);
-/// How long a test waits for what must happen. Only a failure takes this long.
+/// The timeout for expected events. Only a failure takes this long.
 const LONG: Duration = Duration::from_secs(300);
 
 struct Case {
@@ -62,7 +62,7 @@ fn numbers(event: &SubscriptionEvent) -> Vec<u32> {
     event.batch().iter().map(|record| u32::from_be_bytes(record.data().try_into().unwrap())).collect()
 }
 
-/// Returns the event that is there now.
+/// Returns the event that is available now.
 #[track_caller]
 fn now(subscription: &mut Subscription) -> Option<SubscriptionEvent> {
     subscription.poll(Duration::ZERO).unwrap()
@@ -202,7 +202,7 @@ fn the_second_subscription_is_refused_for_five_seconds_and_then_takes_over() {
 fn whoever_waits_is_woken_when_another_takes_over_or_the_consumer_is_removed() {
     let case = Case::new(|options| options);
     for is_removed in [false, true] {
-        // Without heartbeats, which a thread that begins late would get.
+        // Without the heartbeats that a thread would get if it starts late.
         let mut thread = case.subscribe(Position::Latest).heartbeat(HOUR).open().unwrap();
         case.stream.register_consumer("task").unwrap();
         let options = case.stream.subscribe("task", SHARD, Position::Latest);
@@ -303,7 +303,7 @@ fn a_subscription_ends_after_its_duration_and_continues_without_a_seam() {
     assert!(now(&mut first).is_none(), "also if records are there");
     assert!(first.is_over());
     assert!(first.poll(LONG).unwrap().is_none());
-    // It is in nobody's way, although it is still there.
+    // It blocks no one, although it still exists.
     let mut second = case.open(Position::At(event.next_sequence().unwrap()));
     assert_eq!(numbers(&now(&mut second).unwrap()), [3, 4]);
     drop(second);
@@ -350,7 +350,7 @@ fn each_subscription_has_limits_of_its_own() {
     let case = Case::new(|options| options.limits(limits));
     case.put(0..100);
     case.stream.register_consumer("audit").unwrap();
-    // Nobody else leaves anything to others.
+    // All other readers share one limit, which is now used up.
     let mut iterator = case.stream.iterator(SHARD, Position::TrimHorizon).unwrap();
     iterator.next_batch(100).unwrap();
     assert!(matches!(iterator.next_batch(1), Err(Error::Throttled { .. })));
@@ -366,7 +366,7 @@ fn each_subscription_has_limits_of_its_own() {
     case.clock.advance(SECOND / 2);
     assert_eq!(numbers(&now(&mut first).unwrap()), [10, 11, 12, 13, 14]);
     assert!(now(&mut first).is_none());
-    // Subscribing again brings nothing, also after maintenance.
+    // Subscribing again does not reset the limit, even after maintenance.
     drop(first);
     case.stream.maintain().unwrap();
     let mut first = options(NAME).open().unwrap();
@@ -380,7 +380,7 @@ fn each_subscription_has_limits_of_its_own() {
     assert!(poll_once(&mut next, &waker).is_ready());
     drop(next);
     assert!(now(&mut first).is_none());
-    // A heartbeat while nothing passes says how far the consumer is behind.
+    // A heartbeat while nothing passes reports how far the consumer is behind.
     case.stream.set_limits(Limits::none().read_bytes_per_second(1)).unwrap();
     case.clock.advance(20 * SECOND);
     assert_eq!(now(&mut first).unwrap().batch().len(), 1, "more than in five seconds");
@@ -390,7 +390,7 @@ fn each_subscription_has_limits_of_its_own() {
     assert_eq!(event.millis_behind_latest(), 27_000);
     case.stream.set_limits(Limits::none()).unwrap();
     assert_eq!(now(&mut first).unwrap().batch().len(), 5);
-    // Nothing is remembered of a consumer whose limit is as if it had never read.
+    // A consumer whose limit has fully recovered is forgotten.
     drop((first, second));
     case.clock.advance(MINUTE);
     case.stream.maintain().unwrap();
@@ -553,7 +553,7 @@ fn l3_consumers_follow_their_shards_through_splits_while_records_are_put() {
                     let options = case.stream.subscribe(name, shard, Position::TrimHorizon).batch_records(50);
                     let mut subscription = options.open().unwrap();
                     loop {
-                        // Looked at before the poll: nothing is put after that.
+                        // Checked before the poll: nothing is put after that.
                         let was_done = is_done.load(Ordering::SeqCst);
                         match subscription.poll(20 * MILLISECOND).unwrap() {
                             Some(event) => {
@@ -645,7 +645,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// A subscription as it has to be.
+/// The expected state of a subscription.
 struct Expected {
     subscription: Subscription,
     next: u32,
@@ -656,7 +656,7 @@ struct Expected {
     is_over: bool,
 }
 
-/// One consumer: its subscription that may read, and those that others have ended.
+/// One consumer: its active subscription, and those that others have ended.
 #[derive(Default)]
 struct Consumer {
     current: Option<Expected>,

@@ -1,4 +1,4 @@
-//! Archives: what is sealed is copied, read back once retention has dropped it, and made a stream again.
+//! Archives: sealed segments are copied, read back once retention has dropped them, and restored to a stream.
 
 mod kill;
 mod model;
@@ -72,7 +72,7 @@ fn with_archive(clock: &Arc<ManualClock>, place: &Place) -> StreamOptions {
     StreamOptions::new().clock(clock.clone()).archive(place.clone())
 }
 
-/// Archives what is sealed, and drops it from the stream.
+/// Archives the sealed segments, and drops them from the stream.
 fn archive_and_trim(stream: &Stream, archiver: &mut Archiver) {
     stream.maintain().unwrap();
     run(archiver);
@@ -118,7 +118,7 @@ fn what_retention_has_dropped_is_read_back_from_every_position() {
             assert_eq!(read(reader, shard, Position::After(sequence)), (at + 1..60).collect::<Vec<_>>());
         }
     }
-    // The one that was in the middle goes on.
+    // The iterator that was in the middle continues.
     let rest: Vec<u32> = early.records().map(|record| number_of(&record.unwrap().data)).collect();
     assert_eq!(rest, (3..60).collect::<Vec<_>>());
     let lag = reader.iterator(shard, Position::TrimHorizon).unwrap().lag().unwrap();
@@ -266,7 +266,7 @@ fn an_archive_out_of_reach_is_an_error_that_names_the_object_and_ends_with_it() 
     let name = &place.segments()[1];
     assert!(text.contains(name) && text.contains("the network is gone") && failed.is_retryable(), "{text}");
     assert_eq!(iterator.skip_to_horizon(), 0, "nothing is given up");
-    // What the stream has is there, for readers new and old.
+    // Readers new and old still find what the stream has.
     let new = with_archive(&clock, &place).open_reader(directory.path()).unwrap();
     for reader in [&reader, &new] {
         assert_eq!(
@@ -307,7 +307,7 @@ fn a_reader_at_the_end_of_an_expired_shard_waits_for_the_archive_and_is_told_so(
     assert_eq!(stream.shards().len(), 2);
     place.set_away(true);
     assert!(matches!(iterator.next_batch(100), Err(Error::Io(_))));
-    // It may be the end of the stream for all that the reader knows, which it must not take it for.
+    // For all that the reader knows, this may be the end of the stream, but it must not assume so.
     assert!(at_end.wait(Duration::ZERO).unwrap() && matches!(at_end.next_batch(100), Err(Error::Io(_))));
     place.set_away(false);
     let mut numbers = vec![];
@@ -364,7 +364,7 @@ fn a_damaged_object_is_refused_by_its_name_and_a_missing_one_is_trimmed() {
         place.with(|place| place.objects.insert(name.clone(), whole.clone()));
         assert_eq!(iterator.records().filter(Result::is_ok).count(), 53, "{what}");
     }
-    // Somebody has removed one, before a reader listed the archive or after.
+    // Someone has removed one, before a reader listed the archive or after.
     let known = with_archive(&clock, &place).open_reader(directory.path()).unwrap();
     let begun = known.iterator(shard, Position::TrimHorizon).unwrap();
     place.with(|place| place.objects.remove(&name));
@@ -396,7 +396,7 @@ fn the_archive_of_another_stream_or_of_another_copy_is_refused() {
     assert!(matches!(opened, Err(Error::InvalidArgument(_))), "{opened:?}");
     assert!(matches!(small(&clock).archive(place.clone()).open(&path), Err(Error::InvalidArgument(_))));
 
-    // Two copies go on by themselves, with segments that begin and end at the same records.
+    // Two copies continue independently, with segments that begin and end at the same records.
     stream.close().unwrap();
     let copy = directory.path().join("copy");
     common::copy_dir(&path, &copy);
@@ -434,7 +434,7 @@ fn copies_that_differ_only_in_the_segment_in_which_they_went_on_are_told_apart()
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A place that does something when a segment is about to be put there.
+/// A place that runs a function when a segment is about to be put there.
 #[derive(Clone)]
 struct Meddling(Place, Arc<parking_lot::Mutex<Option<Work>>>);
 
@@ -492,7 +492,7 @@ fn a_segment_that_is_resumed_or_dropped_while_it_is_copied_does_no_harm() {
     assert_eq!(place.segments().len(), 0, "half of one and half of the other");
     run(&mut archiver);
 
-    // Retention drops it, and a busy shard would like its file.
+    // Retention drops it, and a busy shard wants to reuse its file.
     let stream = open();
     put(&stream, 40..60);
     stream.maintain().unwrap();
@@ -550,7 +550,7 @@ fn a_segment_that_is_resumed_after_a_close_is_archived_again() {
     assert_eq!((report.segment_count, report.record_count, report.lost_count), (1, 6, 0));
 }
 
-/// Returns the bytes of the files without a name that this process has mapped from a directory.
+/// Returns the bytes of the unnamed files from a directory that this process has mapped.
 fn fetched_bytes(dir: &Path) -> u64 {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let of_dir =
@@ -595,7 +595,7 @@ fn what_is_fetched_stays_within_the_bound_and_leaves_nothing_behind() {
         assert_eq!(read(&reader, shard, Position::At(last)).len(), 10);
     }
     assert_eq!(place.with(|place| place.fetched.len()), before);
-    // A batch stays readable although its segment has left the cache, and while everything is held, everything stays.
+    // A batch stays readable after its segment has left the cache, and while all batches are held, nothing is evicted.
     let batches: Vec<_> =
         reader.iterator(shard, Position::TrimHorizon).unwrap().map(Result::unwrap).collect();
     let numbers: Vec<u32> = batches.iter().flatten().map(|record| number_of(record.data())).collect();
@@ -667,7 +667,7 @@ fn retention_waits_for_the_archive_up_to_the_bound_of_its_hold() {
     stream.maintain().unwrap();
     let horizon = stream.stats().unwrap().shards[0].horizon;
     assert!(horizon > 0.into(), "{horizon}");
-    // Beyond the bound the oldest go, and are missed by name.
+    // Beyond the bound the oldest are evicted, and are missed by name.
     place.set_away(true);
     put(&stream, 14..140);
     clock.advance(200 * SECOND);
@@ -688,7 +688,7 @@ fn retention_waits_for_the_archive_up_to_the_bound_of_its_hold() {
         }
     }
     assert!(skipped > 40 && read > 20 && read + skipped == 140, "{read} {skipped}");
-    // A restored stream says the same.
+    // A restored stream reports the same.
     stream.close().unwrap();
     run(&mut StreamReader::open(directory.path()).unwrap().archiver(place.clone()));
     let restored = directory.path().join("restored");
@@ -717,7 +717,7 @@ fn a_group_reads_across_the_border_while_it_moves() {
         run(&mut archiver);
         stream.maintain().unwrap();
         if round == 3 {
-            // Behind by days, when it is opened for the first time.
+            // Days behind when it is opened for the first time.
             assert!(stream.stats().unwrap().shards.iter().all(|shard| shard.horizon > 0.into()));
         }
         if round >= 3 {
@@ -782,7 +782,7 @@ fn a_restored_stream_goes_on_and_an_interrupted_restore_too() {
         all
     });
     stream.close().unwrap();
-    // The original is gone, and this one goes on with its archive.
+    // The original is gone, and this one continues with its archive.
     run(&mut StreamReader::open(&restored).unwrap().archiver(place.clone()));
     let again = directory.path().join("again");
     assert_eq!(Stream::restore(place, &again, go_on).unwrap().record_count, 210);
@@ -832,7 +832,7 @@ fn a_directory_holds_an_archive_and_a_missing_one_is_no_empty_one() {
     let reader =
         StreamOptions::new().clock(clock.clone()).archive(archive.clone()).open_reader(&path).unwrap();
     assert_eq!(read_lineage(&reader).unwrap(), (0..60).collect::<Vec<_>>());
-    // What a killed process has left is written again, and what somebody writes is left to them.
+    // Files left by a killed process are written again, and files of others are left alone.
     let left = archive.path().join("half.partial");
     fs::write(&left, "half").unwrap();
     archive.put("half", &mut &b"whole"[..]).unwrap();

@@ -41,7 +41,7 @@ fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// Objects in memory, with what the sink was asked.
+/// Objects in memory, and the calls to the sink.
 #[derive(Debug, Default)]
 struct Memory {
     objects: Mutex<BTreeMap<String, Vec<u8>>>,
@@ -137,7 +137,7 @@ fn l1_a_flush_delivers_all_that_was_put_before() {
     let stream = open(&scratch.path().join("stream"), &clock);
     let sink = Arc::new(Memory::default());
     for number in 0..200 {
-        // While the delivery looks at the log for the first time.
+        // While the delivery reads the log for the first time.
         let delivery = lines(&stream).to(Arc::clone(&sink)).start().unwrap();
         for _ in 0..number * 50 {
             std::hint::spin_loop();
@@ -213,7 +213,7 @@ fn l1_a_sink_that_is_out_of_reach_for_very_many_objects_loses_nothing() {
     }
     let sink = Arc::new(Memory::default());
     sink.is_out_of_reach.store(true, Ordering::SeqCst);
-    // Each record is an object, and what is decided of all of them is more than a commit takes.
+    // Each record is an object, and the decisions about all of them do not fit into one commit.
     let start =
         || lines(&stream).buffer_bytes(1).backoff(SECOND, SECOND).to(Arc::clone(&sink)).start().unwrap();
     let delivery = start();
@@ -233,7 +233,7 @@ fn l1_a_sink_that_is_out_of_reach_for_very_many_objects_loses_nothing() {
     assert_eq!(sink.lines(), (0..20_000).map(|number| format!("{number:05}")).collect::<Vec<_>>());
 }
 
-/// Never takes anything, and counts.
+/// Refuses everything, and counts.
 #[derive(Default)]
 struct Refusing(AtomicUsize);
 
@@ -244,7 +244,7 @@ impl Sink for Refusing {
     }
 }
 
-/// Keeps what it gets, and says that it did not, as when the connection is lost at the end.
+/// Keeps each object, but reports a failure, as if the connection were lost at the end.
 #[derive(Default)]
 struct Forgetful(Memory);
 
@@ -272,7 +272,7 @@ fn l2_what_a_sink_never_takes_has_the_same_name_in_the_error_output_after_a_rest
             )
             .buffer_bytes(1)
             .backoff(Duration::from_millis(5), Duration::from_millis(5))
-            // It does not matter how long a sink may take that refuses.
+            // The time that a refusing sink takes does not matter.
             .retry_duration(None)
             .to(Arc::clone(&sink))
             .errors_to(Arc::clone(&errors))
@@ -356,7 +356,7 @@ fn l2_l3_the_rows_of_another_stream_have_the_keys_of_their_records_or_those_that
     expected.push(("user-9".into(), "6".into()));
     let (count, _) = deliver("own", &|options| options.to_stream(&own));
     assert_eq!((count, records(&own)), (7, expected));
-    // A key of no bytes is none.
+    // A key of no bytes is no key.
     let key = |row: &[u8]| if row == b"3" { vec![] } else { [b"key-", row].concat() };
     let (count, errors) = deliver("made", &|options| options.to_stream_by(&made, key));
     let expected: Vec<_> =
@@ -898,12 +898,12 @@ fn l5_a_function_that_does_not_return_holds_up_its_shard_and_after_a_time_fails(
     assert!(sink.lines().contains(&"after".to_owned()) && !sink.lines().contains(&"hang".to_owned()));
 }
 
-/// Takes nothing for as long as it is out of reach, so that what is decided is left for the next delivery.
+/// Refuses everything while it is unreachable, so that decided objects are left for the next delivery.
 fn leave_decided(options: &DeliveryOptions, sink: &Arc<Memory>) {
     sink.is_out_of_reach.store(true, Ordering::SeqCst);
     let delivery = options.clone().to(Arc::clone(sink)).errors_to(Arc::clone(sink)).start().unwrap();
     let asked = sink.attempts.load(Ordering::SeqCst);
-    // Again and again, because reading may take longer than one flush waits.
+    // Repeatedly, because reading may take longer than one flush waits.
     eventually(|| {
         assert!(!delivery.flush(Duration::from_millis(50)));
         sink.attempts.load(Ordering::SeqCst) > asked
@@ -931,7 +931,7 @@ fn l2_a_call_that_failed_before_a_restart_is_not_made_again_and_one_that_worked_
         stream.put("key", number.to_string()).unwrap();
     }
     leave_decided(&options, &sink);
-    // Now the others fail. Those that failed are not called for, and those that did not are until they work.
+    // Now the others fail. The failed calls are not repeated, and those that worked are repeated until they work.
     fails.store(0, Ordering::SeqCst);
     let before = calls.load(Ordering::SeqCst);
     let delivery = options.clone().to(Arc::clone(&sink)).errors_to(Arc::clone(&sink)).start().unwrap();
@@ -987,7 +987,7 @@ fn a_delivery_whose_committed_settings_are_not_valid_here_ends_and_says_what_to_
     let sink = Arc::new(Memory::default());
     stream.put("key", "one").unwrap();
     leave_decided(&lines(&stream), &sink);
-    // As if the machine had forgotten the time zone.
+    // As if the machine no longer knew the time zone.
     let (shard, next) = (stream.shards()[0].id, streamlog::SequenceNumber::ZERO);
     let mut worker = stream.group("archive").worker().open().unwrap();
     assert!(worker.poll(Duration::from_secs(5)).unwrap().is_some());
@@ -1008,7 +1008,7 @@ fn a_delivery_whose_committed_settings_are_not_valid_here_ends_and_says_what_to_
         assert_eq!(delivery.close().unwrap_err().to_string(), error);
         assert!(sink.names().is_empty(), "nothing is delivered under other settings");
     }
-    // Where the settings are valid, it goes on.
+    // Once the settings are valid, it continues.
     let mut worker = stream.group("archive").worker().open().unwrap();
     assert!(worker.poll(Duration::from_secs(5)).unwrap().is_some());
     worker.commit_with_state(shard, next, state.as_bytes()).unwrap();
@@ -1141,10 +1141,10 @@ mod parquet {
         assert!(failures[2].0.starts_with("it is no JSON object") && failures[2].1 == "record 99");
     }
 
-    /// Keeps what it gets, and says that it did not get it, as when the connection is lost at the end.
+    /// Keeps each object, but reports a failure, as if the connection were lost at the end.
     #[derive(Debug, Default)]
     struct Forgetful {
-        /// Objects, and in which round each came first.
+        /// Objects, and the round in which each came first.
         objects: Mutex<BTreeMap<String, (usize, Vec<u8>)>>,
         round: AtomicUsize,
         is_reached: AtomicBool,
@@ -1183,7 +1183,7 @@ mod parquet {
                 let number = round * 500 + number;
                 stream.put("key", format!("{{\"id\": {number}, \"text\": \"record {number}\"}}")).unwrap();
             }
-            // Each time with other settings, which do not change what was decided before.
+            // With other settings each time, which do not change earlier decisions.
             sink.round.store(round, Ordering::SeqCst);
             let delivery = deliver(codec);
             eventually(|| delivery.stats().errors > 5);
@@ -1246,7 +1246,7 @@ mod parquet {
         assert_eq!(delivery.parquet_schema().unwrap().to_string(), schema);
         assert!(delivery.flush(Duration::from_secs(30)), "{:?}", delivery.stats());
         delivery.close().unwrap();
-        // What does not fit is error output, and a new member is left out, also after a restart.
+        // Records that do not fit are error output, and a new member is left out, also after a restart.
         let delivery = start();
         assert_eq!(delivery.parquet_schema().unwrap().to_string(), schema, "from the beginning");
         put(21, "{\"id\": 21.5}".into());
@@ -1266,7 +1266,7 @@ mod parquet {
         assert_eq!(failures, [("column id: e", "{\"id\": 21.5}"), ("it is no JSO", "no JSON")]);
     }
 
-    /// A clock that a second passes on each time it is asked.
+    /// A clock that advances by a second with each reading.
     #[derive(Debug)]
     struct Hasty(ManualClock);
 

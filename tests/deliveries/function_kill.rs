@@ -1,7 +1,7 @@
 //! Kills a process with deliveries at random moments, while shards split and merge, settings change, calls of a function fail and a schema is taken
-//! from the first records: the files are exactly the stream: L1, L2. `tests/deliveries/kill.rs` does so for other sinks.
+//! from the first records: the files are exactly the stream: L1, L2. `tests/deliveries/kill.rs` does the same for other sinks.
 //!
-//! `STREAMLOG_KILLS=100` kills it so often.
+//! `STREAMLOG_KILLS=100` kills it that often.
 
 use crate::common;
 
@@ -19,7 +19,7 @@ fn rounds() -> u64 {
     std::env::var("STREAMLOG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8)
 }
 
-/// Starts the delivery with the settings of a round. What the function makes of a record is always the same, unless its call fails, which is by chance.
+/// Starts the delivery with the settings of a round. The function's output for a record is always the same, unless its call fails at random.
 fn start(stream: &Stream, archive: &Path, round: u64) -> Delivery {
     let options = stream
         .delivery("archive")
@@ -31,7 +31,7 @@ fn start(stream: &Stream, archive: &Path, round: u64) -> Delivery {
         .buffer_bytes(200 + round as usize % 5 * 1_000)
         .buffer_interval(Duration::from_millis(20 + round % 3 * 50))
         .memory_bytes_max(if round.is_multiple_of(5) { 2_000 } else { 1 << 20 })
-        // Some rounds have not room enough for all partitions, so that some rows are errors.
+        // In some rounds, there is not enough room for all partitions, so that some rows are errors.
         .active_partitions_max(if round % 4 == 2 { 2 } else { 100 })
         .backoff(Duration::from_millis(1), Duration::from_millis(1))
         .transform_batch(|records| {
@@ -94,7 +94,7 @@ fn count(path: &Path, rows: &mut BTreeMap<Id, u64>) {
                 serde_json::Value::Object(failed) => {
                     let id: Id =
                         serde_json::from_slice(&base64(failed["rawData"].as_str().unwrap())).unwrap();
-                    // A record whose call has failed stands for both of its rows, also if it goes out after a kill, when that is all that is known of it.
+                    // A record whose call has failed stands for both of its rows, also if it is written after a kill, when nothing else is known.
                     let of_call = [
                         "the function has panicked",
                         "the call for it failed before the delivery was started again",
@@ -134,7 +134,7 @@ fn l1_l2_the_files_are_exactly_the_stream_wherever_the_process_is_killed() {
     table::check(&scratch.path().join("table"), expected.keys());
 }
 
-/// A table of Parquet, whose schema is taken from the first records, wherever the process is killed meanwhile.
+/// A Parquet table, whose schema is taken from the first records, wherever the process is killed.
 #[cfg(feature = "parquet")]
 mod table {
     use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Deliveries to HTTP endpoints, rule by rule of their protocols, against servers that answer right, wrong, late, by half or not at all.
+//! Deliveries to HTTP endpoints, rule by rule of their protocols, against servers that answer correctly, wrongly, late, partially or not at all.
 
 mod function;
 
@@ -51,7 +51,7 @@ impl Request {
     }
 }
 
-/// What a server does once it has a request.
+/// What a server does after a request.
 enum Reply {
     Answer(u16, &'static str, String),
     /// Sends the bytes and closes the connection.
@@ -103,7 +103,7 @@ impl Server {
     }
 }
 
-/// Returns the next request of a connection, unless it ends before.
+/// Returns the next request of a connection, or `None` if it ends before.
 fn receive(from: &mut impl BufRead) -> io::Result<Request> {
     let mut lines = vec![];
     loop {
@@ -209,7 +209,7 @@ fn a_request_is_that_of_firehose() {
         .common_attribute("team", "Büro \"7\" 🦀")
         .clock(clock.clone());
     assert!(!format!("{endpoint:?}").contains("s3cret") && !format!("{endpoint:?}").contains("token"));
-    // The delimiters of the format are not the records'.
+    // The delimiters belong to the format, not to the records.
     let delivery = options(&stream, scratch.path()).format(Format::lines()).to(endpoint).start().unwrap();
     flush(&delivery);
     delivery.close().unwrap();
@@ -433,13 +433,13 @@ fn l5_what_fails_for_five_minutes_goes_to_the_error_output_and_not_before() {
     assert!(found[0].1["errorMessage"].as_str().unwrap().ends_with("answered 503"));
 }
 
-/// A small generator of numbers that are the same for the same seed.
+/// A small seeded number generator.
 fn next(seed: &mut u64) -> u64 {
     *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *seed >> 33
 }
 
-/// An endpoint that drops what it has under the same id has each record once, whatever happens to requests and to the delivery.
+/// At an endpoint that drops duplicates by id, each record arrives once, whatever happens to requests and to the delivery.
 #[test]
 fn l2_a_request_has_the_same_id_and_records_after_faults_and_restarts() {
     let (scratch, clock) = (common::scratch(), common::clock());
@@ -550,7 +550,7 @@ fn splunk_gets_events_and_is_asked_until_they_are_indexed() {
     }
     assert_eq!(requests[1].body, b"{\"event\":{\"page\":1}}\n{\"event\":\"a \\\"text\\\"\"}\n");
     assert_eq!(requests[2].json(), json!({ "acks": [7] }));
-    // Only what is no text goes to the error output.
+    // Only data that is not text goes to the error output.
     let found = lines_below(&errors);
     assert_eq!(found.len(), 1);
     assert!(found[0].0.starts_with("splunk-failed/"), "{found:?}");
@@ -668,7 +668,7 @@ fn an_index_gets_documents_whose_ids_are_stable_and_only_what_it_refuses_goes_to
     assert_eq!((stats.records, stats.failed_records, stats.errors), (2, 3, 6));
 }
 
-/// A server of HTTPS that takes each request as Firehose's protocol, Splunk's and OpenSearch's answers say at once. It ends with its input.
+/// An HTTPS server that accepts each request with an answer valid for the protocols of Firehose, Splunk and OpenSearch. It ends with its input.
 const TLS_SERVER: &str = r#"
 import http.server, json, ssl, sys, threading
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -735,7 +735,7 @@ fn a_server_is_trusted_by_the_certificates_that_are_given_and_by_no_others() {
     let stream = open(&scratch.path().join("stream"), &clock);
     stream.put("key", "{}").unwrap();
     let url = |host: &str, server: &TlsServer| format!("https://{host}:{}", server.port);
-    // `None`: it is there.
+    // `None`: it exists.
     let error_of = |sink: Arc<dyn streamlog::delivery::Sink>| {
         let delivery = options(&stream, &scratch.path().join("errors")).to(sink).start().unwrap();
         delivery.flush(Duration::from_millis(1));
@@ -750,7 +750,7 @@ fn a_server_is_trusted_by_the_certificates_that_are_given_and_by_no_others() {
     };
     let endpoint = |url: &str| HttpEndpoint::new(url).unwrap();
     let trusting = |url: &str, pem: &str| Arc::new(endpoint(url).root_certificates(pem).unwrap());
-    // What is trusted: an authority, the server itself, and several.
+    // Trusted: an authority, the server itself, and several.
     assert_eq!(error_of(trusting(&url("127.0.0.1", &signed), AUTHORITY)), None);
     assert_eq!(error_of(trusting(&url("127.0.0.1", &own), OWN)), None);
     assert_eq!(error_of(trusting(&url("127.0.0.1", &own), &format!("{AUTHORITY}{OWN}"))), None);
@@ -758,7 +758,7 @@ fn a_server_is_trusted_by_the_certificates_that_are_given_and_by_no_others() {
     assert_eq!(error_of(Arc::new(splunk.root_certificates(AUTHORITY).unwrap())), None);
     let search = OpenSearchBulk::new(&url("127.0.0.1", &signed), "index").unwrap();
     assert_eq!(error_of(Arc::new(search.root_certificates(AUTHORITY).unwrap())), None);
-    // What is not: nobody has signed it who is trusted, and another name.
+    // Not trusted: a certificate that no trusted authority signed, and another name.
     let unknown = [
         Arc::new(endpoint(&url("127.0.0.1", &signed))),
         trusting(&url("127.0.0.1", &signed), OWN),
@@ -775,7 +775,7 @@ fn a_server_is_trusted_by_the_certificates_that_are_given_and_by_no_others() {
         error.contains("certificate of the server is not trusted") && error.contains("localhost"),
         "{error}"
     );
-    // What is no certificate.
+    // Invalid certificates.
     for (pem, reason) in
         [("", "no certificate in PEM"), ("junk", "no certificate in PEM"), (OWN_KEY, "without keys")]
     {
@@ -811,7 +811,7 @@ fn l5_closing_waits_for_its_time_and_not_for_the_sink() {
     clock.advance(5 * MINUTE);
     closing.join().unwrap().unwrap();
     assert_eq!(stream.group("collector").describe().unwrap().lag().record_count, 1, "it has not arrived");
-    // It comes again, and closing waits until it has arrived.
+    // It is sent again, and closing waits until it has arrived.
     let delivery = start();
     eventually(|| events() == 2);
     let closing = thread::spawn(|| delivery.close());

@@ -1,8 +1,8 @@
 //! Kills a process with a delivery at random moments, while shards split and merge and settings change: its output is exactly the stream: L1, L2, L3.
 //!
 //! It delivers into a directory, into another stream, and into S3, which moto plays behind a proxy that loses and breaks answers.
-//! `STREAMLOG_KILLS=100` kills it so often. The same after power loss, as far as file systems can be mounted; `STREAMLOG_CLONES=30` loses it so often
-//! on each.
+//! `STREAMLOG_KILLS=100` kills it that often. Power loss is tested the same way, if file systems can be mounted; `STREAMLOG_CLONES=30` simulates it
+//! that often on each.
 
 use crate::common;
 #[cfg(feature = "object-store")]
@@ -25,7 +25,7 @@ use common::mounts::{self, Kind, Mount};
 use streamlog::delivery::{Delivery, DeliveryOptions, Directory, Format, Naming, Transformed};
 use streamlog::{Durability, SECOND, Stream, StreamOptions};
 
-/// Where the children deliver to: in a file, for them to read. It has `directory`, `stream`, or the address of a server.
+/// The file that tells the children where to deliver. It has `directory`, `stream`, or the address of a server.
 const TARGET: &str = "target";
 const MANIFESTS: &str = "manifests/";
 const URL: &str = "s3://bucket/logs/";
@@ -33,15 +33,15 @@ const URL: &str = "s3://bucket/logs/";
 fn rounds(target: &str) -> u64 {
     let default = match target {
         "directory" => 8,
-        // Fewer have hardly ever met a kill between a put and its commit.
+        // With fewer, a kill hardly ever happens between a put and its commit.
         "stream" => 20,
-        // The objects of a shard are all in S3 before those of its children are, and that takes its time.
+        // All objects of a shard are in S3 before those of its children, which takes time.
         _ => 5,
     };
     std::env::var("STREAMLOG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(default)
 }
 
-/// Returns the settings of a round. What the function makes of a record is always the same.
+/// Returns the settings of a round. The function's output for a record is always the same.
 fn options(stream: &Stream, round: u64) -> DeliveryOptions {
     stream
         .delivery("archive")
@@ -68,7 +68,7 @@ fn with_partitions(options: DeliveryOptions, round: u64) -> DeliveryOptions {
     options
         .partition_keys(["key"])
         .prefix(format!("{}/key=!{{partitionKeyFromLambda:key}}/!{{timestamp:HH-mm}}/", round % 3))
-        // Some rounds have not room enough for all partitions, so that some rows are errors.
+        // In some rounds, there is not enough room for all partitions, so that some rows are errors.
         .active_partitions_max(if round % 4 == 2 { 2 } else { 100 })
         .transform(|record| {
             made_of(record.data(), |made, partition| made.and_row_in(record.data(), [partition]))
@@ -98,7 +98,7 @@ fn start(stream: &Stream, path: &Path, output: Option<&Stream>, target: &str, ro
 #[cfg(feature = "object-store")]
 fn to_s3(options: DeliveryOptions, address: &str) -> DeliveryOptions {
     options
-        // A server in Python takes a hundred objects in a second.
+        // A Python server takes a hundred objects a second.
         .buffer_bytes(20_000)
         .memory_bytes_max(1 << 20)
         .backoff(Duration::from_millis(5), Duration::from_millis(50))
@@ -140,7 +140,7 @@ fn finish(stream: &Stream, delivery: Delivery) {
     told(delivery.close());
 }
 
-/// Returns all files under a directory, by their names in it, but for those that were being written when the process was killed.
+/// Returns all files under a directory, by relative name, except those that were being written when the process was killed.
 fn files(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let (mut found, mut paths) = (BTreeMap::new(), vec![path.to_owned()]);
     while let Some(at) = paths.pop() {
@@ -164,7 +164,7 @@ fn id_of(line: &str) -> Id {
     }
 }
 
-/// Checks that each record has as many rows as it became.
+/// Checks that each record has as many rows as the function returns for it.
 fn check(path: &Path, rows: impl Iterator<Item = Id>) {
     let mut found = BTreeMap::new();
     rows.for_each(|id| *found.entry(id).or_insert(0) += 1);
@@ -177,7 +177,7 @@ fn check(path: &Path, rows: impl Iterator<Item = Id>) {
     println!("{} records", expected.len());
 }
 
-/// Checks the objects of partitions and errors, and that each manifest names an object that is there. Returns how many were decided with each of
+/// Checks the objects of partitions and errors, and that each manifest names an object that exists. Returns how many were decided with each of
 /// the prefixes.
 fn check_objects(path: &Path, objects: BTreeMap<String, Vec<u8>>) -> [usize; 3] {
     let (manifests, objects): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -238,7 +238,7 @@ fn l1_l2_the_objects_in_s3_are_exactly_the_stream_wherever_the_process_is_killed
     let proxy = s3::Proxy::start(moto.address, s3::at_random(5));
     let target = proxy.address.to_string();
     fs::write(scratch.path().join(TARGET), &target).unwrap();
-    // It takes a while until the first request is sent.
+    // The first request takes a while.
     common::killed::kill_each_after(module_path!(), scratch.path(), rounds(&target), |round| {
         Duration::from_millis(100 + round * 173 % 1_000)
     });
@@ -259,7 +259,7 @@ fn durable() -> StreamOptions {
     StreamOptions::new().shards(2).segment_bytes(256 << 10).durability(Durability::Power)
 }
 
-/// Delivers into a directory, and looks again and again what the disk holds, as after power loss: with that, the delivery goes on, and its
+/// Delivers into a directory, and repeatedly takes the state that the disk holds, as after power loss: the delivery resumes from it, and its
 /// output is exactly the stream. See `tests/log/file_systems.rs`.
 #[cfg(target_os = "linux")]
 fn lose_power(kind: Kind, clone_count: u64) {
@@ -277,7 +277,7 @@ fn lose_power(kind: Kind, clone_count: u64) {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        // Objects come and go meanwhile.
+        // Objects appear and disappear meanwhile.
         let archive = inner.path().join("archive");
         let (before, begun) = (count_files(&archive), Instant::now());
         while count_files(&archive) < before + 100 {

@@ -1,5 +1,5 @@
-//! Deliveries to object stores: each record is there exactly once, in S3 behind a proxy that loses, delays and breaks answers. S3 is played by moto,
-//! and by `s3s-fs`, which checks signatures.
+//! Deliveries to object stores: each record arrives exactly once, in S3 behind a proxy that loses, delays and breaks answers. moto simulates S3,
+//! and so does `s3s-fs`, which checks signatures.
 //!
 //! moto needs the Python that `STREAMLOG_PYTHON` names, or else the one that `.ci/run` installs in `target/python`. Without any, those tests print a
 //! note and pass; if `STREAMLOG_PYTHON` is set, they fail. The same holds for `s3s-fs` and `STREAMLOG_S3S`.
@@ -91,10 +91,10 @@ fn deliver_in_parts(address: SocketAddr) -> Vec<u8> {
     let stream = StreamOptions::new().clock(clock).open(scratch.path().join("stream")).unwrap();
     let lost = Mutex::new(0);
     let proxy = Proxy::start(address, move |line| {
-        // The one that puts the parts together.
+        // The request that combines the parts.
         let is_last = line.starts_with("POST") && line.contains("uploadId=");
         *lost.lock() += u32::from(is_last);
-        // As often as the client repeats it, which then finds no upload of that name.
+        // As often as the client retries it. The retry finds that the upload no longer exists.
         if is_last && *lost.lock() <= 4 { Fault::LostAfter } else { Fault::None }
     });
     let mut expected = vec![];
@@ -161,7 +161,7 @@ fn a_wrong_secret_is_refused_with_the_reason_and_without_the_secret() {
     assert!(error.contains("403") && error.contains("SignatureDoesNotMatch"), "{error}");
     assert!(!error.contains("wr0ng") && !error.contains("s3cret"), "{error}");
     assert_eq!(server.objects().len(), 0);
-    // With the right one, what waits is delivered.
+    // With the right one, waiting records are delivered.
     let delivery = start("s3cret");
     assert!(delivery.flush(Duration::from_secs(60)), "{:?}", delivery.stats());
     delivery.close().unwrap();
@@ -316,7 +316,7 @@ fn objects_in_s3_have_the_type_and_encoding_of_their_bytes() {
     assert_eq!((&*errors.content_type, &errors.content_encoding), ("application/x-ndjson", &None));
 }
 
-/// Puts as a task of a runtime, as a program might that calls a sink by itself.
+/// Puts in a task of a runtime, as a program might that calls a sink by itself.
 struct InTask<S>(S);
 
 impl<S: Sink> Sink for InTask<S> {

@@ -18,7 +18,7 @@ from botocore import xform_name
 from common import ACCOUNT, REGION, client, finish, until_active
 
 URL = sys.argv[1]
-# The CLI has a model of its own, which may be older than that of boto3, and no command for what answers with events.
+# The CLI has its own model, which may be older than that of boto3, and no command for operations that return events.
 OPERATIONS = set(awscli.botocore.session.get_session().get_service_model("kinesis").operation_names) - {"SubscribeToShard"}
 kinesis = client(URL, attempts=3)
 arn_of = lambda stream: f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/{stream}"

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 /// Large enough for the largest records, and small enough to roll.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
-/// A gateway that anybody may call, at a port that the system chose.
+/// A gateway without authentication, at a port that the system chose.
 struct Served {
     running: RunningGateway,
     /// It is removed after the gateway has ended.
@@ -67,11 +67,11 @@ fn child_command() -> Vec<OsString> {
     [program].into_iter().chain(common::child_test(module_path!()).map(OsString::from)).collect()
 }
 
-/// Runs a script to its end, which has to be a good one.
+/// Runs a script, which must succeed.
 #[track_caller]
 fn run<A: Into<OsString>>(python: &Path, script: &str, arguments: impl IntoIterator<Item = A>) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway").join(script);
-    // `-B`: it leaves no compiled files beside the scripts.
+    // `-B`: leaves no compiled files beside the scripts.
     let output = Command::new(python)
         .arg("-B")
         .arg(path)
@@ -141,7 +141,7 @@ mod firehose {
     use super::*;
     use streamlog::gateway::Buckets;
 
-    /// Returns the address of a port at which nobody listens yet.
+    /// Returns the address of a free port.
     fn free_address() -> String {
         format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
     }
@@ -205,7 +205,7 @@ fn boto3_speaks_tls_with_a_certificate_of_our_own() {
     run(&python, "tls.py", [OsString::from(url), scratch.path().into()]);
 }
 
-/// The KCL takes as much of the machine as it gets, and has a time limit.
+/// The KCL takes all of the machine that it can get, and has a time limit.
 static KCL: Mutex<()> = Mutex::new(());
 
 /// Runs the KCL: polling and fan-out at the same time.

@@ -1,6 +1,6 @@
-//! The console in a browser: what a person does there, hostile records, accessibility, many streams.
+//! The console in a browser: user journeys, hostile records, accessibility, many streams.
 //!
-//! The scripts in `tests/gateway/console/` are the person. They need Playwright for Python, Chromium and axe, which `.ci/run` installs.
+//! The scripts in `tests/gateway/console/` act as the user. They need Playwright for Python, Chromium and axe, which `.ci/run` installs.
 //! Without them, a test prints a note and passes; if `STREAMLOG_PYTHON`, `STREAMLOG_CHROMIUM` or `STREAMLOG_AXE` says that they are
 //! there, and they are not, the test fails.
 
@@ -56,7 +56,7 @@ impl Served {
     }
 }
 
-/// Returns a program or file that `.ci/run` installs: what the variable names, or else the first of these that is there.
+/// Returns a program or file that `.ci/run` installs: the one named by the variable, or else the first of these that exists.
 fn installed(variable: &str, places: &[&str]) -> Option<PathBuf> {
     if let Some(named) = std::env::var_os(variable).map(PathBuf::from) {
         assert!(named.exists(), "{} is not there: .ci/run installs it", named.display());
@@ -70,7 +70,7 @@ fn installed(variable: &str, places: &[&str]) -> Option<PathBuf> {
     found
 }
 
-/// Runs a script with the address of a gateway, if all is there that it needs.
+/// Runs a script with the address of a gateway, if everything that it needs is installed.
 #[track_caller]
 fn run(script: &str, served: impl FnOnce() -> Served, arguments: &[&str]) {
     let Some(python) = common::python::with("playwright.sync_api, boto3, aws_kinesis_agg.aggregator") else {
@@ -88,7 +88,7 @@ fn run(script: &str, served: impl FnOnce() -> Served, arguments: &[&str]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway/console").join(script);
     let url = format!("http://{}", served.running.local_address());
     let arguments = [OsString::from(url)].into_iter().chain(arguments.iter().map(OsString::from));
-    // `-B`: it leaves no compiled files beside the scripts.
+    // `-B`: leaves no compiled files beside the scripts.
     let output = Command::new(python)
         .arg("-B")
         .arg(path)
@@ -135,7 +135,7 @@ fn everybody_can_use_it() {
 
 #[test]
 fn it_is_quick_with_500_streams_and_1024_shards() {
-    // 600 seconds, for example, show whether the memory of the page stays the same.
+    // For example, 600 seconds show whether the page's memory stays the same.
     let seconds = std::env::var("STREAMLOG_SECONDS").unwrap_or("20".to_owned());
     run("many.py", Served::new, &[&seconds]);
 }

@@ -119,7 +119,7 @@ class World:
         assert plain(ours) == plain(theirs), (ours, theirs)
         stream.shards = ours
         for our, their in zip(ours, theirs):
-            # In kinesalite, the first record of a child may have the number with which the child begins.
+            # In kinesalite, the first record of a child may have the child's starting number.
             if "ParentShardId" not in our:
                 starts = [shard["SequenceNumberRange"]["StartingSequenceNumber"] for shard in (our, their)]
                 stream.numbers.append((our["ShardId"], Pair(*starts)))

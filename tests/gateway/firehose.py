@@ -99,7 +99,7 @@ until(lambda: lines(objects("clicks-archive")) == sorted(expected), "each record
 names = list(objects("clicks-archive"))
 assert all(name.startswith("year=20") and "/clicks-1-20" in name and name.endswith(".gz") for name in names), names
 
-# What is known of it.
+# Its description.
 described = firehose.describe_delivery_stream(DeliveryStreamName="clicks")["DeliveryStreamDescription"]
 assert described["DeliveryStreamType"] == "DirectPut" and described["VersionId"] == "1", described
 (destination,) = described["Destinations"]
@@ -121,7 +121,7 @@ until(lambda: encryption() == "DISABLED", "encryption is off")
 expected.append(b"hidden")
 until(lambda: lines(objects("clicks-archive")) == sorted(expected), "what was encrypted is delivered")
 
-# An update, and one that comes too late.
+# An update, and one that is too late.
 update = {
     "DeliveryStreamName": "clicks",
     "CurrentDeliveryStreamVersionId": "1",
@@ -143,7 +143,7 @@ def second():
 until(second, "the update has taken effect")
 until(lambda: lines(objects("clicks-archive")) == sorted(expected), "each record is delivered once, across the update")
 
-# From a stream of Kinesis.
+# From a Kinesis stream.
 kinesis.create_stream(StreamName="orders", ShardCount=2)
 until_active(kinesis, "orders")
 kinesis.put_record(StreamName="orders", PartitionKey="a", Data=b"before\n")
@@ -205,7 +205,7 @@ assert "hush" not in str(firehose.describe_delivery_stream(DeliveryStreamName="e
 elsewhere = {**http_destination, "EndpointConfiguration": {"Url": "https://169.254.169.254/latest"}}
 refused("InvalidArgumentException", firehose.create_delivery_stream, DeliveryStreamName="evil", HttpEndpointDestinationConfiguration=elsewhere)
 
-# The list, and the end.
+# The list, and the deletion.
 page = firehose.list_delivery_streams(Limit=2)
 assert (page["DeliveryStreamNames"], page["HasMoreDeliveryStreams"]) == (["clicks", "events"], True), page
 after = firehose.list_delivery_streams(ExclusiveStartDeliveryStreamName="events")

@@ -80,7 +80,7 @@ with Server(command, directory) as server:
 
     number = 0
     for round in range(ROUNDS):
-        # The kill comes while records are put, and while what was put before is delivered.
+        # The kill happens while records are put, and while earlier ones are delivered.
         threading.Timer(dice.uniform(0.05, 0.6), server.process.kill).start()
         while server.process.poll() is None:
             records = [f"record {number + part:07}".encode() for part in range(dice.choice((1, 20, 200)))]
@@ -90,7 +90,7 @@ with Server(command, directory) as server:
         server.kill()
         server.start()
         if round % 3 == 1:
-            # The settings change while records are on their way.
+            # The settings change while records are in flight.
             version = firehose.describe_delivery_stream(DeliveryStreamName="puts")["DeliveryStreamDescription"]["VersionId"]
             firehose.update_destination(
                 DeliveryStreamName="puts", CurrentDeliveryStreamVersionId=version, DestinationId=DESTINATION,
@@ -100,7 +100,7 @@ with Server(command, directory) as server:
             kinesis.split_shard(StreamName="source", ShardToSplit="shardId-000000000000", NewStartingHashKey="1" + "0" * 36)
     for bucket in acknowledged:
         until(lambda: acknowledged[bucket] <= lines(bucket).keys(), f"all of {bucket} is delivered", 60)
-    # What is delivered a second time comes by then.
+    # Any duplicates arrive by then.
     time.sleep(0.5)
     for bucket in acknowledged:
         found = lines(bucket)

@@ -1,4 +1,4 @@
-//! A gateway beside other users of its streams, and its end.
+//! A gateway beside other users of its streams, and its shutdown.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ fn l1_a_gateway_that_is_closed_leaves_no_stream_open() {
         store.create(&format!("stream-{number}"), StreamOptions::new()).unwrap();
     }
     store.close().unwrap();
-    // It is closed at once, while it still opens streams, and a moment later.
+    // It is closed immediately, while it still opens streams, and a moment later.
     for wait in [0, 1, 5, 20] {
         let running = Gateway::new(store.clone()).without_authentication().start("127.0.0.1:0").unwrap();
         std::thread::sleep(Duration::from_millis(wait));
@@ -51,7 +51,7 @@ fn a_gateway_that_nobody_said_who_may_use_does_not_start() {
     assert!(error.to_string().starts_with(&format!("listen at {address}: ")), "{error}");
 }
 
-/// Sends a call. The answer ends with the connection.
+/// Sends a call. The connection closes after the response.
 fn send(address: SocketAddr, operation: &str, body: &str) -> TcpStream {
     send_to(address, &format!("Kinesis_20131202.{operation}"), body)
 }
@@ -71,7 +71,7 @@ fn send_to(address: SocketAddr, target: &str, body: &str) -> TcpStream {
     socket
 }
 
-/// Returns the body of an answer that is no error.
+/// Returns the body of a successful response.
 #[track_caller]
 fn answer(mut socket: TcpStream) -> String {
     let mut text = String::new();
@@ -99,7 +99,7 @@ fn l5_calls_that_wait_for_records_hold_up_neither_others_nor_the_end() {
         r#"{{"QueueARN": {}, "WaitTimeSeconds": 20, "Limit": 1}}"#,
         created["QueueDescription"]["QueueARN"]
     );
-    // More than the server has threads for calls that take time.
+    // More than the server's threads for slow calls.
     let begin = || send(running.local_address(), "ReceiveQueueRecords", &receive);
     let waiting: Vec<_> = (0..200).map(|_| begin()).collect();
     let begun = std::time::Instant::now();
@@ -138,7 +138,7 @@ mod sql {
             text
         };
         let has_place = || text(ask("Query", "SELECT 1")).starts_with("HTTP/1.1 200");
-        // The first statement has to prepare what all use, and may hold the place for longer than the next one waits for it.
+        // The first statement must prepare what all share, and may hold its slot for longer than the next one waits for it.
         eventually(has_place);
         let endless = ask(
             "Query",

@@ -54,7 +54,7 @@ def check(application, put):
         if event["event"] == "init":
             early = set(PARENTS[shard]) - ended
             assert not early, f"{application.mode}: {shard} begins before {early} have ended"
-            # It goes on behind the last checkpoint.
+            # It resumes after the last checkpoint.
             last[shard] = done.get(shard, 0)
         elif event["event"] == "end":
             ended.add(shard)
@@ -77,7 +77,7 @@ def run():
         kinesis = client(server.url, attempts=10)
         kinesis.create_stream(StreamName=STREAM, ShardCount=2)
         until_active(kinesis, STREAM)
-        # The places of each record, of which there are two if the client has tried again.
+        # The places of each record: two if the client has retried.
         put = {}
 
         def put_more(count):
@@ -115,7 +115,7 @@ def run():
         wait(lambda it: it.has("record", set(put), "data"), "all records are there")
         closed = {SHARDS[0], SHARDS[1], SHARDS[3]}
         wait(lambda it: it.has("end", closed, "shard"), "all closed shards have ended")
-        # Records may be there more than once, if a put was answered by the kill and tried again.
+        # A record may be there more than once, if a put was killed before its answer and retried.
         for shard in SHARDS:
             iterator = kinesis.get_shard_iterator(StreamName=STREAM, ShardId=shard, ShardIteratorType="TRIM_HORIZON")
             for record in kinesis.get_records(ShardIterator=iterator["ShardIterator"])["Records"]:

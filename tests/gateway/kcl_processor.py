@@ -8,7 +8,7 @@ from amazon_kclpy.v3 import processor
 
 
 def note(event, shard, **more):
-    # One write of one line, which lines of other processes do not break into.
+    # One write per line, so that lines of other processes do not interleave.
     line = json.dumps({"event": event, "shard": shard, **more}) + "\n"
     file = os.open(os.environ["KCL_OUT"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(file, line.encode())

@@ -68,7 +68,7 @@ class Daemon(Program):
         with open(os.path.join(place, "logback.xml"), "w") as file:
             file.write(LOGGING)
         jars = glob.glob(os.path.join(os.path.dirname(amazon_kclpy.__file__), "jars", "*.jar"))
-        # A short life: it need not be compiled well.
+        # A short life: full JIT compilation is not worth it.
         options = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         command = [
             java, *options, "-cp", ":".join([place, *jars]), f"-Dlogback.configurationFile={place}/logback.xml",

@@ -110,7 +110,7 @@ def run():
 
     wait(lambda: split <= set(leases()), "the children of the split have leases")
     wait(all_are_there, "all records are there after the split")
-    # It dies without a word. Its leases pass on, to ours or to the KCL.
+    # It dies abruptly. Its leases pass to our workers or to the KCL.
     workers[0].end()
     put_some(200)
     wait(all_are_there, "all records are there after the death of one")

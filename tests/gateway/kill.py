@@ -30,7 +30,7 @@ class Writer(threading.Thread):
     def __init__(self, url, number):
         super().__init__(daemon=True)
         self.kinesis, self.number = client(url), number
-        # The places of what was acknowledged, in the order of the puts, and what nobody knows about.
+        # The places of acknowledged records, in the order of the puts, and the records with unknown outcome.
         self.acknowledged, self.unknown = [], set()
         self.failure = None
 
@@ -150,7 +150,7 @@ with Server(sys.argv[2:], sys.argv[1]) as server:
         kinesis.add_tags_to_stream(StreamName=STREAM, Tags={f"round-{number}": "done"})
         tags[f"round-{number}"] = "done"
         if number in (3, 6):
-            # It was acknowledged, so it is done after the kill, and the records go on in the children.
+            # It was acknowledged, so it is complete after the kill, and the records continue in the children.
             open_shards = kinesis.list_shards(StreamName=STREAM, ShardFilter={"Type": "AT_LATEST"})["Shards"]
             middle = sum(int(text) for text in open_shards[0]["HashKeyRange"].values()) // 2
             kinesis.split_shard(

@@ -20,7 +20,7 @@ import shapes
 
 MODEL = service_model()
 HASH_KEYS = 2**128
-# What this server never answers, with the reason.
+# Errors that this server never returns, with the reason.
 NEVER = {
     "DescribeStreamSummary.StreamDescriptionSummary.StreamId": "clients need it for routing only",
     "DescribeStreamSummary.StreamDescriptionSummary.WarmThroughput": "the account has no commitment",
@@ -35,9 +35,9 @@ NEVER = {
     "ListChannels.NextToken": "there are no channels",
     **{name: "there are no channels" for name in MODEL.operation_names if re.search(r"Channel(?!s$)", name)},
 }
-# What this client cannot send to this server: with a StreamId, botocore goes to AWS, whatever its endpoint is.
+# Requests that this client cannot send to this server: with a StreamId, botocore goes to AWS, whatever its endpoint is.
 NEVER_SENT = re.compile(r"\.StreamId$")
-# Any operation may answer these, though the model does not list them.
+# Any operation may return these, though the model does not list them.
 COMMON_ERRORS = {"ValidationException", "SerializationException"}
 
 sent, answered, errors, called = set(), set(), set(), set()
@@ -122,7 +122,7 @@ def data_from(stream, shard="shardId-000000000000", kind="TRIM_HORIZON", **more)
 
 
 def life_of_streams():
-    # Nothing is there, and the paginators and the waiter say so.
+    # Nothing exists, and the paginators and the waiter report that.
     assert kinesis.list_streams()["StreamNames"] == []
     text = refused("ResourceNotFoundException", kinesis.describe_stream, StreamName="life")
     assert text == f"Stream life under account {ACCOUNT} not found."
@@ -184,7 +184,7 @@ def life_of_streams():
     pages = [[shard["ShardId"] for shard in page["StreamDescription"]["Shards"]] for page in pages]
     assert pages == [[f"shardId-{number:012}"] for number in range(3)]
 
-    # Both names have to mean the same stream.
+    # Both names must mean the same stream.
     refused("InvalidArgumentException", kinesis.describe_stream, StreamName="life", StreamARN=arn_of("other"))
     refused("InvalidArgumentException", kinesis.describe_stream)
 
@@ -449,7 +449,7 @@ def resharding():
     kinesis.put_record(StreamName="shards", Data=b"before", PartitionKey="a", ExplicitHashKey="0")
     split = {"ShardToSplit": "shardId-000000000000", "NewStartingHashKey": str(2**126)}
     kinesis.split_shard(**all_names("shards"), **split)
-    # Writing goes on while the stream is UPDATING.
+    # Puts work while the stream is UPDATING.
     kinesis.put_record(StreamName="shards", Data=b"during", PartitionKey="a", ExplicitHashKey="0")
     until_active(kinesis, "shards")
     merge = {"ShardToMerge": "shardId-000000000002", "AdjacentShardToMerge": "shardId-000000000003"}
@@ -579,7 +579,7 @@ def consumers():
     event = events_of(stream, arn, shard, after, 1)[0]
     assert [record["Data"] for record in event["Records"]] == [b"3"]
 
-    # Someone who is there holds the shard for 5 seconds.
+    # A live subscription holds the shard for 5 seconds.
     other = describe(StreamARN=stream, ConsumerName="two")["ConsumerARN"]
     holding = kinesis.subscribe_to_shard(ConsumerARN=other, ShardId=shard, StartingPosition={"Type": "LATEST"})
     refused(
@@ -597,7 +597,7 @@ def consumers():
         DryRun=True,
     )
 
-    # At the end of a shard come its children. Here the events are read as they lie on the wire.
+    # The end of a shard reports its children. Here the raw bytes of the events are read.
     third = describe(StreamARN=stream, ConsumerName="three")["ConsumerARN"]
     kinesis.split_shard(StreamName="pushed", ShardToSplit=shard, NewStartingHashKey=str(2**127))
     shape = MODEL.operation_model("SubscribeToShard").output_shape.members["EventStream"].members["SubscribeToShardEvent"]
@@ -744,7 +744,7 @@ def queues():
     (record,) = kinesis.receive_queue_records(**queue)["QueueRecords"]
     partly(kinesis.acknowledge_queue_records, record["ReceiptHandle"])
 
-    # A call that waits for its records does not hold up another one, and ends when its time is over.
+    # A call that waits for its records does not block another one, and ends at its timeout.
     begun = time.monotonic()
     assert kinesis.receive_queue_records(**queue, WaitTimeSeconds=1)["QueueRecords"] == []
     assert 0.9 < time.monotonic() - begun < 10

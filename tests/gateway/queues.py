@@ -52,7 +52,7 @@ def begins_where_it_was_created(server, kinesis):
     (record,) = kinesis.receive_queue_records(QueueARN=queue)["QueueRecords"]
     assert (record["Data"], record["ReceiveCount"]) == (b"after", 1)
     kill(server)
-    # It stays in flight, and comes when its time is over.
+    # It stays in flight, and becomes visible when its timeout ends.
     begun = time.monotonic()
     (again,) = kinesis.receive_queue_records(QueueARN=queue, WaitTimeSeconds=20)["QueueRecords"]
     assert (again["RecordId"], again["ReceiveCount"]) == (record["RecordId"], 2)
@@ -78,7 +78,7 @@ class Worker(threading.Thread):
     def __init__(self, url, queue, number):
         super().__init__(daemon=True)
         self.kinesis, self.queue, self.dice = client(url), queue, random.Random(number)
-        # What was acknowledged, what nobody knows about, and what came again although it was acknowledged.
+        # Acknowledged records, records with unknown outcome, and records received again although they were acknowledged.
         self.done, self.unknown, self.failure = {}, set(), None
 
     def run(self):
@@ -116,7 +116,7 @@ class Worker(threading.Thread):
         for entry in answer["Successful"]:
             self.done[names[entry["ReceiptHandle"]]] = time.time()
         for entry in answer["Failed"]:
-            # It was handed out again meanwhile: the machine is slow.
+            # It was received again meanwhile: the machine is slow.
             assert entry["ErrorCode"] == "ResourceNotFoundException", entry
 
 

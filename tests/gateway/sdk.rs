@@ -22,9 +22,9 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const STREAM: &str = "sdk";
 const FIRST_SHARD: &str = "shardId-000000000000";
-/// How long anything may take here.
+/// The timeout for everything here.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After a subscription, the shard cannot be subscribed to again for so long.
+/// The time after a subscription in which the shard cannot be subscribed to again.
 const HOLD: Duration = Duration::from_secs(5);
 
 fn client(url: &str) -> Client {
@@ -67,7 +67,7 @@ fn numbers(event: &SubscribeToShardEvent) -> Outcome<Vec<u32>> {
     event.records().iter().map(|record| number(record.data())).collect()
 }
 
-/// A subscription, with what it has given.
+/// A subscription, and what it has returned.
 struct Subscription {
     output: SubscribeToShardOutput,
     numbers: Vec<u32>,
@@ -100,7 +100,7 @@ impl Subscription {
         })
     }
 
-    /// Takes in an event. Returns whether there was one: otherwise the subscription has ended.
+    /// Processes an event. Returns whether there was one: otherwise the subscription has ended.
     async fn next(&mut self) -> Outcome<bool> {
         let event = match timeout(PATIENCE, self.output.event_stream.recv()).await? {
             Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event))) => event,
@@ -192,12 +192,12 @@ async fn subscriptions(client: &Client) -> Outcome<()> {
     first.until_count(15).await?;
     assert_eq!(first.numbers, Vec::from_iter(0..15));
 
-    // Too early. The SDK tries it again, so the clock decides and not the number of tries.
+    // Too early. The SDK retries, so the clock decides and not the number of tries.
     let early = Subscription::open(client, &consumer, FIRST_SHARD, Some(&first.continuation)).await;
     if let Err(error) = early {
         assert!(error.into_service_error().is_resource_in_use_exception());
     }
-    // Another one takes over, and goes on where the first one was.
+    // Another one takes over, and continues where the first one was.
     sleep_until(held_until).await;
     let mut second = Subscription::open(client, &consumer, FIRST_SHARD, Some(&first.continuation)).await?;
     put(client, 15..20).await?;

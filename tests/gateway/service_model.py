@@ -19,7 +19,7 @@ SERVICE = sys.argv[2] if len(sys.argv) > 2 else "kinesis"
 MODEL = service_model(SERVICE)
 raw = Raw(sys.argv[1], MODEL.metadata["targetPrefix"])
 ARN = f"arn:aws:kinesis:{REGION}:{ACCOUNT}"
-# A text for each pattern of the model. A pattern that is not here is an error: the model has changed.
+# A text for each pattern of the model. A missing pattern is an error: the model has changed.
 EXAMPLES = {
     r"[a-zA-Z0-9_.-]+": "shardId-000000000000",
     r"arn:aws.*:kinesis:.*:\d{12}:stream/\S+": f"{ARN}:stream/model",
@@ -41,7 +41,7 @@ EXAMPLES = {
     r"[0-9A-Za-z!\-_'.*()\/=:{}]+": "data/",
     r"[0-9a-z_]+": "name",
     r"arn:aws[-a-z0-9]*:s3tables:[-a-z0-9]+:\d{12}:bucket/[a-z0-9_-]{3,63}": f"arn:aws:s3tables:{REGION}:{ACCOUNT}:bucket/tables",
-    # Those of Firehose.
+    # The patterns of Firehose.
     r".*": "x",
     r"[0-9]+": "1",
     r"^\S+$": "word",
@@ -62,7 +62,7 @@ EXAMPLES = {
     r"^(?!aws:)[\p{L}\p{Z}\p{N}_.:\/=+\-@%]*$": "team",
     r"^[\p{L}\p{Z}\p{N}_.:\/=+\-@%]*$": "web",
 }
-# What the server refuses as a whole, whatever is in it.
+# Values that the server refuses as a whole, whatever they contain.
 ABSENT = re.compile(r"Redshift|Elasticsearch|ServerlessDest|Snowflake|Iceberg|MSKSource|DatabaseSource|VpcConf|HiveJson|Orc")
 
 
@@ -182,7 +182,7 @@ def around(shape):
         for _ in range(dice.choice((1, 1, 2, 5))):
             at = dice.randrange(len(text) + 1)
             text[at : at + dice.randrange(2)] = dice.choice(("", *"aZ059 _-./:*#$+=,@\n"))
-        # Without TLS, too, where the operator allows it.
+        # Also without TLS, if the operator allows it.
         is_plain_web = pattern.startswith("https:") and "".join(text).startswith("http:")
         if shape.metadata.get("min", 0) <= len(text) <= maximum and not is_plain_web:
             yield "".join(text)
@@ -246,7 +246,7 @@ def accept(operation, what, body):
     """Sends a request that has to pass the checks of types and bounds, whatever comes after them."""
     global count
     count += 1
-    # What ends with events is not waited for.
+    # Does not wait for the end of event streams.
     body = {**body, "DryRun": True} if operation == "SubscribeToShard" and "DryRun" not in body else body
     _, answer = raw.call(operation, body)
     kind, text = (answer or {}).get("__type"), (answer or {}).get("message") or ""

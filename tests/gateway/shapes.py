@@ -63,12 +63,12 @@ def check(value, shape, path):
 def bounds(number, shape, path):
     """Checks a number, or a length."""
     minimum, maximum = shape.metadata.get("min"), shape.metadata.get("max")
-    # Empty lists and counts of 0 are answered where the model says 1; see `BELOW` for those.
+    # The server returns empty lists and counts of 0 where the model says 1; see `BELOW` for those.
     assert minimum is None or number >= minimum or path in BELOW, f"{path} is {number}, below {minimum}"
     assert maximum is None or number <= maximum, f"{path} is {number}, above {maximum}"
 
 
-# Where the service itself answers less than its model says.
+# Where the service itself returns less than its model says.
 BELOW = {
     # No record failed.
     "PutRecords.FailedRecordCount",

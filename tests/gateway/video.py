@@ -192,7 +192,7 @@ def control():
     refused("InvalidArgumentException", 400, VIDEO.describe_stream)
     assert VIDEO.describe_stream(StreamName="hall", StreamARN=arn)["StreamInfo"]["StreamARN"] == arn
 
-    # Each change makes a version that the next change has to name.
+    # Each change makes a version that the next change must name.
     VIDEO.update_stream(StreamName="hall", CurrentVersion=version, DeviceName="camera-2")
     refused("VersionMismatchException", 400, VIDEO.update_stream, StreamName="hall", CurrentVersion=version, DeviceName="camera-3")
     changed = VIDEO.describe_stream(StreamARN=arn)["StreamInfo"]
@@ -336,7 +336,7 @@ def clips(frames):
     later = {"StartTimestamp": at(600), "EndTimestamp": at(660)}
     images = ARCHIVE.get_images(StreamName="door", ImageSelectorType="PRODUCER_TIMESTAMP", Format="JPEG", **later)["Images"]
     assert [image["Error"] for image in images] == ["NO_MEDIA"], images
-    # The pictures of Motion JPEG are handed out as they are.
+    # The pictures of Motion JPEG are returned as they are.
     VIDEO.create_stream(StreamName="stills", DataRetentionInHours=1)
     put(URL, "stills", film(3, codec="mjpeg"))
     pages = ARCHIVE.get_paginator("get_images").paginate(
@@ -376,7 +376,7 @@ def played(frames, numbers):
     assert all(f'kvs:fn="{number}"' in manifest for number in numbers), manifest
     count("sessions", 2)
 
-    # Some of the range, by the time of the server.
+    # Part of the range, by server time.
     server = ARCHIVE.list_fragments(StreamName="door")["Fragments"]
     times = {fragment["FragmentNumber"]: fragment["ServerTimestamp"] for fragment in server}
     span = {"StartTimestamp": times[numbers[0]], "EndTimestamp": times[numbers[5]] + timedelta(milliseconds=1)}
@@ -386,7 +386,7 @@ def played(frames, numbers):
     assert [number for number in numbers if number in playlist] == numbers[:4], playlist
     assert playlist.count("#EXT-X-DISCONTINUITY\n") == 3, playlist
 
-    # A token is good for the fragments of its session only.
+    # A token is valid only for the fragments of its session.
     token = url.split("SessionToken=")[1]
     fragment = f"{URL}/hls/v1/getMP4MediaFragment.mp4?SessionToken={{}}&FragmentNumber={{}}"
     assert status_of(fragment.format(token, numbers[2])) == (200, None)
@@ -479,7 +479,7 @@ def bad_media():
         assert refusal.response.status in (400, 404) and refusal.response.headers["x-amzn-errortype"] == kind, (more, refusal.response.status)
         assert json.loads(refusal.response.read())["Message"]
         count("errors")
-    # A producer that breaks off leaves what was whole, and the next one may come.
+    # A producer that disconnects leaves its complete fragments, and the next one may connect.
     data = film(3)
     producer = Producer(URL, "hall")
     producer.send(data[:-3_000])
@@ -542,7 +542,7 @@ def keys():
     assert viewer.describe_stream(StreamName="door")["StreamInfo"]["StreamName"] == "door"
     archive = common.client(KEYED_URL, "kinesis-video-archived-media", **VIEWER)
     url = archive.get_hls_streaming_session_url(StreamName="door")["HLSStreamingSessionURL"]
-    # Whoever has the URL may play, as in Kinesis.
+    # Anyone who has the URL may play, as in Kinesis.
     assert fetch(url).startswith(b"#EXTM3U")
     refused("AccessDeniedException", 401, archive.get_hls_streaming_session_url, StreamName="vault")
     refused("AccessDeniedException", 401, archive.get_clip, StreamName="door", ClipFragmentSelector={

@@ -14,7 +14,7 @@ use streamlog::{Store, StreamOptions};
 /// Large enough for the fragments of the test, and small enough to make many streams.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
-/// Who may do what in the second gateway, and in that of the console.
+/// The policies of the second gateway, and of the one for the console.
 const KEYS: &str = r#"{"keys": [
     {"access_key_id": "AKIDADMIN", "secret_access_key": "admin-secret", "user": "admin", "policies": [
         {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "kinesisvideo:*", "Resource": "*"}]}]},
@@ -45,10 +45,10 @@ fn serve(directory: &Path, set: impl FnOnce(Gateway) -> Gateway) -> RunningGatew
     set(gateway).start("127.0.0.1:0").unwrap()
 }
 
-/// Runs a script to its end, which has to be a good one.
+/// Runs a script, which must succeed.
 #[track_caller]
 fn run(python: &Path, script: &str, set: impl FnOnce(&mut Command)) {
-    // `-B`: it leaves no compiled files beside the scripts.
+    // `-B`: leaves no compiled files beside the scripts.
     let mut command = Command::new(python);
     command.arg("-B").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gateway").join(script));
     set(&mut command);

@@ -1,4 +1,4 @@
-//! The cargo feature `futures`: the batches of iterators and workers as streams of that crate, under four executors: P1, P4, P6.
+//! The cargo feature `futures`: the batches of iterators and workers as `Stream`s of that crate, under four executors: P1, P4, P6.
 
 use crate::common;
 
@@ -131,7 +131,7 @@ fn p6_streams_of_several_workers_are_merged() {
     let merged = stream::select_all(workers);
     stream.close().unwrap();
     let read: Vec<u32> = pollster::block_on(merged.map_ok(|batch| numbers(&batch)).try_concat()).unwrap();
-    // Nobody commits. A worker whose stream ends is dropped, and another gets its records once more.
+    // No one commits. A worker whose stream ends is dropped, and another one gets its records again.
     assert_eq!(BTreeSet::from_iter(read), (0..100).collect());
 }
 
@@ -195,7 +195,7 @@ fn p6_a_stream_that_is_dropped_or_stopped_leaves_nothing_behind() {
     assert_eq!(count.get(), 0);
     assert!(poll(&mut worker).is_some(), "P6: nothing was taken");
 
-    // What it is asked for after it was woken is what it would have returned.
+    // A call after the wake returns what the task would have returned.
     let mut shard = iterator.into_batches(0);
     let Poll::Ready(Some(Ok(batch))) = next(&mut shard, &waker) else { panic!("there are records") };
     assert_eq!(batch.len(), 1, "no batch is empty, whatever the caller asks for");

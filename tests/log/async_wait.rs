@@ -24,7 +24,7 @@ fn latest(stream: &Stream) -> Vec<ShardIterator> {
     shards.map(|shard| stream.iterator(shard.id, Position::Latest).unwrap()).collect()
 }
 
-/// Reads a shard in the background until the stream is closed, and returns what came.
+/// Reads a shard in the background until the stream is closed, and returns the records.
 async fn read_all(mut iterator: ShardIterator) -> Vec<u64> {
     let mut read = vec![];
     loop {

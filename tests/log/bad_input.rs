@@ -1,4 +1,4 @@
-//! Mistakes of callers, and files that someone changed: each has its own error, which says what, where and what to do.
+//! Mistakes of callers, and files changed by others: each has its own error, which says what, where and what to do.
 
 use crate::common;
 
@@ -200,7 +200,7 @@ fn p14_a_segment_of_a_newer_version_is_told_from_damage() {
     let last = common::segment_files(scratch.path(), 0).pop().unwrap();
     let mut bytes = fs::read(&last).unwrap();
     bytes[8] = 2;
-    // The checksum of that version, whatever it is, differs from ours.
+    // That version's checksum, whatever it is, differs from ours.
     bytes[60] ^= 1;
     fs::write(&last, bytes).unwrap();
     let error = open_error(scratch.path());

@@ -1,5 +1,5 @@
-//! Calls from the functions that the library calls: whatever they do with a stream or a producer, nobody waits forever, and a stream that
-//! is closed there is closed. P13.
+//! Calls from inside callbacks: whatever they do with a stream or a producer, nothing waits forever, and a stream that
+//! they close is closed. P13.
 
 use crate::common;
 
@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use streamlog::{Error, Maintenance, PutRecord, Result, Stream, StreamOptions, extend};
 
-/// How long a test waits for what must happen. Only a failure takes this long.
+/// The timeout for expected events. Only a failure takes this long.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A place from which a report takes a value, once a test has put one there.
+/// A slot from which a report takes a value that a test has put there.
 type Slot<T> = Arc<Mutex<Option<T>>>;
 
 /// Opens a stream whose report takes what the test puts into the slot and runs `work` on it.
@@ -27,7 +27,7 @@ fn reporting<T: Send + 'static>(
     let slot: Slot<T> = Arc::default();
     let place = Arc::clone(&slot);
     let options = options.report_stats(move |_, _| {
-        // The lock is held on purpose, as careless code would hold it: a report that is called within itself would wait for it.
+        // The lock is held on purpose, as careless code would hold it: a report called from within itself would wait for it.
         let mut taken = place.lock().unwrap();
         if let Some(value) = taken.take() {
             work(value);
@@ -112,7 +112,7 @@ fn p13_a_close_returns_after_the_close_of_another_thread_that_came_first() {
     let stream = options
         .report_stats(move |_, _| {
             told.lock().unwrap().send(()).unwrap();
-            // Only if it wrongly returns, it does so within this time.
+            // Only a premature return could happen within this time.
             let early = second_has_returned.lock().unwrap().recv_timeout(Duration::from_millis(200));
             assert!(early.is_err(), "it has returned before the stream was closed");
         })

@@ -187,7 +187,7 @@ fn p12_a_jump_of_the_clock_drops_no_record_that_is_younger_than_the_retention() 
         clock.advance(10 * MINUTE);
         stream.maintain().unwrap();
     }
-    // An hour that somebody sets wrong by ten years.
+    // Someone sets the clock wrong by ten years for an hour.
     clock.set(clock.now() + TEN_YEARS);
     stream.maintain().unwrap();
     assert_eq!(read(&stream).len(), 6, "a jump drops nothing");
@@ -244,7 +244,7 @@ fn p6_any_timestamp_that_a_record_has_is_accepted_as_a_position() {
     stream.group("billing").worker().start_at(at).open().unwrap();
     let children = stream.split_shard_evenly(shard).unwrap();
     assert_eq!(first(children[1].id), children[1].first_sequence);
-    // And after retention has dropped it.
+    // Also after retention has dropped it.
     for _ in 0..3 {
         stream.maintain().unwrap();
         clock.advance(HOUR);
@@ -271,7 +271,7 @@ fn p6_a_time_in_the_past_is_found_behind_a_record_from_a_future_clock() {
     }
     let asked = clock.now() - 5 * HOUR;
     let first = stream.iterator(SHARD, Position::AtTimestamp(asked)).unwrap().next_sequence();
-    // The first record at that time or later is 15. A segment is begun each three hours.
+    // The first record at that time or later is 15. A segment begins every three hours.
     assert!((12..=15).contains(&first.get()), "{first}");
 }
 
@@ -291,7 +291,7 @@ fn what_is_left_to_read_has_an_age_even_if_the_clock_was_set_back() {
     assert_eq!(age(), (30 * MINUTE, Some(1_800_000)));
 }
 
-/// Reads batches until one says that nothing is left. Returns the number of records.
+/// Reads batches until one reports that nothing is left. Returns the number of records.
 fn read_until_latest(mut next: impl FnMut() -> Batch) -> usize {
     let mut count = 0;
     loop {
@@ -314,7 +314,7 @@ fn p6_a_loop_that_reads_until_it_is_not_behind_reads_everything_whatever_the_clo
         assert!(iterator.next_batch(0).unwrap().millis_behind_latest() > 0);
         assert_eq!(read_until_latest(|| iterator.next_batch(100).unwrap()), 1_000, "set back by {step:?}");
 
-        // Of the whole stream, the batch that ends a shard is not the last.
+        // For the whole stream, the batch that ends a shard is not the last.
         stream.update_shard_count(4).unwrap();
         (0..1_000u32).for_each(|number| assert!(stream.put(number.to_le_bytes(), "data").is_ok()));
         let mut iterator = stream.lineage_iterator(Position::TrimHorizon).unwrap();
@@ -346,7 +346,7 @@ fn a_clock_that_is_set_forward_ends_no_lease() {
         handled.extend(batch.iter().map(|record| record.data().to_vec()));
     }
     assert_eq!(handled.len(), 100);
-    // Time that passes still does.
+    // Elapsed time still counts.
     clock.advance(MINUTE);
     poll(&mut workers[0]);
     assert_eq!(workers[0].shards().len(), 2);
@@ -369,7 +369,7 @@ fn p11_no_time_that_a_clock_shows_causes_a_panic() {
         let (scratch, clock) = (common::scratch(), Arc::new(Bare::default()));
         let options = || {
             let options = common::small(&common::clock()).retention(Retention::age(HOUR).bytes_max(1 << 20));
-            // The same clock by another name, which also counts what has passed.
+            // The same clock as another type, which also counts elapsed time.
             match bare {
                 true => options.clock(clock.clone()),
                 false => options.clock(Arc::new(Counting(Arc::clone(&clock)))),
@@ -403,7 +403,7 @@ fn p11_no_time_that_a_clock_shows_causes_a_panic() {
     }
 }
 
-/// A clock that shows the time of another one, and counts what passes by it.
+/// A clock that shows the time of another one, and counts elapsed time by it.
 #[derive(Debug)]
 struct Counting(Arc<Bare>);
 

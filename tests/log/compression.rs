@@ -1,4 +1,4 @@
-//! Compressed frames: they are read like plain ones, beside plain ones, and keep every promise.
+//! Compressed frames: they are read like plain ones, also mixed with plain ones, and keep every promise.
 
 use std::fs;
 use std::ops::ControlFlow;

@@ -1,4 +1,4 @@
-//! Encrypted records are read with their key alone, at the place where they were put, and keep every promise: P17.
+//! Encrypted records can be read only with their key, only at the place where they were put, and keep every promise: P17.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ use crate::common;
 use common::{any_compression, clock, sign_frame, small};
 
 const SHARD: ShardId = ShardId::new(0);
-/// Stands in each key, header and data.
+/// Part of each key, header and data.
 const SECRET: &str = "hush-5309";
 
 fn keys(place: &Path) -> Arc<KeyFile> {
@@ -66,7 +66,7 @@ fn assert_read(read: &[(OwnedRecord, Option<u32>)], keys: &[Option<u32>]) {
     }
 }
 
-/// Returns the files of a directory and of those inside.
+/// Returns all files below a directory.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
@@ -104,7 +104,7 @@ fn p17_frames_of_all_kinds_lie_side_by_side_and_are_read_in_any_portions() {
         };
         let stream = options.open(&path).unwrap();
         if round % 4 != 0 {
-            // Encryption was off before each of these, and a new key begins.
+            // Encryption was off before each of these, so a new key begins.
             latest = if round % 4 == 1 { Some(latest.map_or(0, |key: u32| key + 1)) } else { latest };
         }
         for size in [1, 3, 100, 1_000, 2] {
@@ -228,7 +228,7 @@ fn p17_without_the_key_all_works_that_does_not_look_into_records() {
     assert_eq!(children.len(), 2);
     stream.close().unwrap();
 
-    // A wrong key is noticed at once, and changes nothing.
+    // A wrong key is detected immediately, and changes nothing.
     let wrong = KeyFile::create(scratch.path().join("wrong")).unwrap();
     let said = unavailable(options.clone().encryption(wrong).open(&path).unwrap_err());
     assert!(said.contains("wrong does not have it"), "{said}");
@@ -256,7 +256,7 @@ fn open_changed(change: impl FnOnce(&mut Vec<u8>, &Path)) -> (tempfile::TempDir,
     (scratch, options.open(&path).unwrap())
 }
 
-/// Returns the number of records that are read before damage is met, and what it is.
+/// Returns the number of records read before the damage, and the reason of the error.
 fn read_to_damage(stream: &Stream) -> (u64, String) {
     let mut iterator = stream.iterator(SHARD, Position::TrimHorizon).unwrap();
     loop {
@@ -280,7 +280,7 @@ fn p17_a_frame_that_was_changed_moved_swapped_or_replayed_is_refused_whatever_it
     let sequence_of = |bytes: &mut [u8], at: usize, number: u64| {
         bytes[at + 8..at + 16].copy_from_slice(&number.to_le_bytes());
     };
-    // Each byte from the arrival time on, except for the fields of which a change makes no frame of it.
+    // Each byte from the arrival time on, except fields whose change makes the frame invalid.
     for at in (16..24).chain(32..72) {
         let (_scratch, stream) = open_changed(|bytes, _| {
             let (place, salt) = frame(bytes, 7);
@@ -295,7 +295,7 @@ fn p17_a_frame_that_was_changed_moved_swapped_or_replayed_is_refused_whatever_it
             other => panic!("byte {at}: {other:?}"),
         }
     }
-    // Two frames change places, also in their numbers.
+    // Two frames swap places, with corrected sequence numbers.
     let (_scratch, stream) = open_changed(|bytes, _| {
         let ((first, salt), (second, _)) = (frame(bytes, 3), frame(bytes, 4));
         let moved = bytes[first.clone()].to_vec();
@@ -307,7 +307,7 @@ fn p17_a_frame_that_was_changed_moved_swapped_or_replayed_is_refused_whatever_it
         sign_frame(bytes, second.start, &salt);
     });
     assert!(read_to_damage(&stream).1.contains("somebody"));
-    // A frame is put in the place of a later one.
+    // A frame replaces a later one.
     let (_scratch, stream) = open_changed(|bytes, _| {
         let ((first, salt), (second, _)) = (frame(bytes, 3), frame(bytes, 9));
         bytes.copy_within(first, second.start);
@@ -316,7 +316,7 @@ fn p17_a_frame_that_was_changed_moved_swapped_or_replayed_is_refused_whatever_it
     });
     let (read, reason) = read_to_damage(&stream);
     assert!(read == 9 && reason.contains("somebody"), "{read}: {reason}");
-    // The same frame of another stream with the same key file, of the same shard and number.
+    // The frame of the same shard and number from another stream with the same key file.
     let (_scratch, stream) = open_changed(|bytes, place| {
         let path = place.join("other");
         let other = small(&clock()).encryption(keys(place)).open(&path).unwrap();
@@ -387,7 +387,7 @@ fn p17_no_nonce_is_used_twice_with_a_key_whatever_ends_a_segment() {
         if round % 3 == 0 {
             stream.close().unwrap();
         }
-        // As the process would leave it that is killed now, and sometimes without its last frames.
+        // As a process killed now would leave it, and sometimes without its last frames.
         let killed = scratch.path().join(format!("stream-{round}"));
         common::copy_dir(&path, &killed);
         let files = common::segment_files(&killed, 0);
@@ -417,7 +417,7 @@ fn p17_no_nonce_is_used_twice_with_a_key_whatever_ends_a_segment() {
     );
 }
 
-/// Lets the thread that puts go on to its end, also if the other one panics.
+/// Lets the putting thread run to its end even if the other one panics.
 struct EndsWaits<'a>(&'a AtomicU32);
 
 impl Drop for EndsWaits<'_> {
@@ -435,7 +435,7 @@ fn p17_a_key_is_rotated_while_the_stream_is_put_to_and_read() {
     let stream = small(&clock).encryption(Arc::clone(&keys)).open(&path).unwrap();
     let outside = StreamOptions::new().encryption(Arc::clone(&keys)).open_reader(&path).unwrap();
     let mut iterator = outside.iterator(SHARD, Position::TrimHorizon).unwrap();
-    // Somewhat more is put than is needed for the next rotation.
+    // A little more is put than is needed for the next rotation.
     let wanted = AtomicU32::new(100);
     let count = std::thread::scope(|threads| {
         let _ends = EndsWaits(&wanted);
@@ -456,7 +456,7 @@ fn p17_a_key_is_rotated_while_the_stream_is_put_to_and_read() {
             stream.rotate_key().unwrap();
             wanted.fetch_add(100, Ordering::Relaxed);
             let (before, key) = (stream.stats().unwrap().shards[0].next_sequence, rotation + 1);
-            // What is put after the call has the new key, which this reader learns of when it meets it.
+            // Records put after the call have the new key. This reader learns of it when it reads them.
             while iterator.next_sequence() <= before {
                 let batch = iterator.next_batch(100).unwrap();
                 for record in &batch {
@@ -550,7 +550,7 @@ fn p9_p17_damage_in_an_encrypted_frame_is_found_salvaged_and_counted_without_the
     }
 }
 
-/// Counts what it is asked for, and refuses while it is told to.
+/// Counts calls, and refuses them while told to.
 #[derive(Debug)]
 struct Strict {
     inner: Arc<KeyFile>,
@@ -629,7 +629,7 @@ fn p17_encryption_is_switched_on_and_off_while_records_are_put_and_read() {
         for round in 1..=400 {
             let is_on = round % 2 == 1;
             stream.set_encrypted(is_on).unwrap();
-            // What is put once it returns is as it says.
+            // Records put after it returns follow the new setting.
             let receipt = stream.put("later", "").unwrap();
             let mut iterator = stream.iterator(SHARD, Position::At(receipt.sequence)).unwrap();
             let data_key = iterator.next_batch_within(1, usize::MAX).unwrap().data_key();
@@ -643,7 +643,7 @@ fn p17_encryption_is_switched_on_and_off_while_records_are_put_and_read() {
     assert_eq!(ours.len() as u64, put_count);
     assert!(ours.iter().zip(0..).all(|((record, _), number)| record.data == data(number)));
     stream.close().unwrap();
-    // An opening leaves it as it is, and `set_encrypted` that changes nothing makes no key.
+    // Neither an opening nor a `set_encrypted` that changes nothing makes a new key.
     for is_on in [true, false] {
         let stream = options().open(&path).unwrap();
         stream.set_encrypted(is_on).unwrap();
@@ -667,7 +667,7 @@ fn p17_a_stream_without_keys_cannot_be_encrypted() {
     assert!(stream.describe().encryption.is_none());
 }
 
-/// Wraps keys, and refuses to unwrap them while it is told so.
+/// Wraps keys, and refuses to unwrap them while told to.
 #[derive(Debug)]
 struct Refusing(Arc<KeyFile>, Arc<AtomicBool>);
 

@@ -1,4 +1,4 @@
-//! Who may read the files of a stream: the default, and `StreamOptions::file_mode`.
+//! The permissions of a stream's files: the default, and `StreamOptions::file_mode`.
 
 use crate::common;
 
@@ -14,7 +14,7 @@ use streamlog::{MINUTE, Retention, ShardId, Stream, StreamOptions};
 const SHARD: ShardId = ShardId::new(0);
 const NOBODY: u32 = 65_534;
 
-/// Returns all files and directories below a directory, and itself.
+/// Returns a directory and all files and directories below it.
 fn everything_in(path: &Path) -> Vec<PathBuf> {
     let mut found = vec![path.to_owned()];
     if path.is_dir() && !path.is_symlink() {
@@ -41,7 +41,7 @@ fn directory_mode(file_mode: u32) -> u32 {
     }
 }
 
-/// Checks the modes of all files and directories below a directory, and its own. Returns their names.
+/// Checks the modes of a directory and of all files and directories below it. Returns their names.
 #[track_caller]
 fn check_modes(path: &Path, mode: u32, when: &str) -> Vec<String> {
     let found = everything_in(path);
@@ -108,14 +108,14 @@ fn script(path: &Path, asked: Option<u32>) {
     put_some(&stream, 60, 9_000);
     stream.group("shipping").worker().open().unwrap();
     check("with files that a later opening made");
-    // What an interrupted deletion leaves becomes a new stream.
+    // The remains of an interrupted deletion become a new stream.
     stream.close().unwrap();
     fs::rename(stream_dir.join("manifest.json"), stream_dir.join("manifest.deleted")).unwrap();
     open(options()).open(&stream_dir).unwrap();
     check("once another one is in its place");
 }
 
-/// Reads all files below a directory as they are. Fails at the first that cannot be read, or that can be written to.
+/// Reads all files below a directory. Fails at the first that cannot be read, or that can be written to.
 fn read_everything(path: &Path) {
     let files: Vec<_> = everything_in(path).into_iter().filter(|found| !found.is_dir()).collect();
     assert!(files.len() >= 3, "{files:?}");
@@ -259,7 +259,7 @@ fn what_a_crash_left_too_narrow_is_widened_where_it_is_used_again() {
     }
     open().put("key", "another").unwrap();
     check_modes(&path, 0o640, "once they are used");
-    // What somebody set by hand stays in a stream with the default.
+    // With the default, a stream keeps modes that were set by hand.
     let by_hand = scratch.path().join("by hand");
     Stream::open(&by_hand).unwrap().put("key", "record").unwrap();
     set_mode(&by_hand.join("LOCK"), 0o644);

@@ -26,7 +26,7 @@ use streamlog::{
 
 const WRITERS: u64 = 8;
 const SEGMENT_BYTES: u64 = 128 << 10;
-/// So little that the oldest records expire while the child runs, and so much that most promised records remain to be checked.
+/// Small enough that the oldest records expire while the child runs, and large enough that most promised records remain to be checked.
 const RETENTION_BYTES: u64 = 24 << 20;
 /// A writer with `Durability::Process` syncs once in this many records, and prints their receipts only then.
 const RECORDS_A_SYNC: usize = 40;
@@ -36,7 +36,7 @@ const RECORDS_A_SYNC: usize = 40;
 struct Content {
     writer: u64,
     number: u64,
-    /// The number of the key within the put. The records of one key go to one shard, and are all there or none of them.
+    /// The number of the key within the put. The records of one key go to one shard, and survive together or not at all.
     group: u64,
     index: u64,
     /// How many records the group has.
@@ -304,7 +304,7 @@ fn lose_power(kind: Kind, durability: Durability, clone_count: u64) {
     let image = outer.path().join("image");
     mounts::make(kind, &image, kind.bytes().max(128 << 20)).unwrap();
     let inner = Mount::of_image(kind, &image).unwrap();
-    // Whatever reaches the disk later comes from the stream, not from mkfs.
+    // Whatever reaches the disk from here on comes from the stream, not from mkfs.
     mounts::run("sync", [OsStr::new("--file-system"), inner.path().as_os_str()]).unwrap();
 
     let mut running = None;

@@ -278,7 +278,7 @@ fn p8_p13_a_full_disk_has_no_room_to_say_who_has_a_stream_open_and_opens_it_neve
         let stream = open().unwrap();
         let told = || open().unwrap_err().to_string();
         assert!(told().contains("in this process or in another one"), "{kind:?}: {}", told());
-        // What a killed process left there is not believed either.
+        // Remains of a killed process there are not trusted either.
         stream.close().unwrap();
         ballast.leave(64 << 10);
         std::fs::write(path.join("LOCK"), "4711 clickd\n").unwrap();
@@ -290,7 +290,7 @@ fn p8_p13_a_full_disk_has_no_room_to_say_who_has_a_stream_open_and_opens_it_neve
     }
 }
 
-/// If a put were refused while a prepared segment held disk space, later puts would find room for a whole segment. Sealing also frees
+/// If a put were refused while a prepared segment held disk space, later puts would have room for a whole segment. Sealing also frees
 /// space, but less than a record for each segment.
 #[test]
 fn p8_a_put_is_refused_only_when_no_prepared_segment_has_room_for_it() {
@@ -329,7 +329,7 @@ fn p8_a_put_is_refused_only_when_no_prepared_segment_has_room_for_it() {
     }
 }
 
-/// Retention frees a full disk, so it must not need room itself.
+/// Retention frees a full disk, so it must not need space itself.
 fn retention_makes_room(kind: Kind) {
     let Some(mount) = Mount::new(kind) else { return };
     let root = mount.path();
@@ -580,7 +580,7 @@ impl Script {
         outcome
     }
 
-    /// Puts a batch whose frame is larger than a segment. It is written whole or not at all.
+    /// Puts a batch whose frame is larger than a segment. It is written completely or not at all.
     fn put_large(&mut self, stream: &Stream) -> Result<()> {
         let numbers: Vec<_> = (0..20).map(|more| self.ledger.next + 1 + more).collect();
         self.ledger.next += 20;

@@ -1,4 +1,4 @@
-//! Record headers: they come back as they were put, on every path a record takes, whatever they hold: P1, P7, P11.
+//! Record headers: they are read as they were put, on every path of a record, whatever they contain: P1, P7, P11.
 
 use crate::common;
 

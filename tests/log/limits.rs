@@ -1,4 +1,4 @@
-//! A process at its limits: what runs out is named, nothing is lost, nothing is poisoned, and all works again once there is room: P1, P10.
+//! A process at its limits: the error names what ran out, nothing is lost or poisoned, and everything works again once there is room: P1, P10.
 
 use crate::common;
 
@@ -15,7 +15,7 @@ use streamlog::{
 
 const GROUP: &str = "readers";
 
-/// A stream, and what was acknowledged.
+/// A stream, and its acknowledged records.
 struct Script {
     path: PathBuf,
     durability: Durability,
@@ -145,7 +145,7 @@ impl Script {
     }
 }
 
-/// Runs each step of the script once while something has run out, and all of it again when there is room.
+/// Runs each step of the script once with something exhausted, and everything again when there is room.
 fn run_out(
     durability: Durability,
     segment_bytes: u64,
@@ -184,7 +184,7 @@ fn run_out(
     assert!(refused >= 4, "otherwise this proves nothing: {refused}");
 }
 
-/// Opens files until only `left` descriptors can be had. Returns what closes them again.
+/// Opens files until only `left` descriptors remain. Returns a guard that closes them again.
 fn use_up_descriptors(left: u64) -> Box<dyn Fn()> {
     let held = std::cell::RefCell::new(vec![]);
     while let Ok(file) = File::open("/dev/null") {
@@ -195,7 +195,7 @@ fn use_up_descriptors(left: u64) -> Box<dyn Fn()> {
     Box::new(move || held.borrow_mut().clear())
 }
 
-/// Leaves so many more bytes of address space.
+/// Leaves this many more bytes of address space.
 fn use_up_addresses(left: u64) -> Box<dyn Fn()> {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
     let used = pages.split(' ').next().unwrap().parse::<u64>().unwrap() * 4096;
@@ -352,7 +352,7 @@ fn segments_that_nobody_reads_take_no_mappings() {
     assert!(count > SEGMENTS_READ);
     stream.verify(|_| std::ops::ControlFlow::Continue(())).unwrap();
     assert!((100..1_050).contains(&mapped()), "{} mappings after {count} segments were read", mapped());
-    // The first pass sees that they were used, the second that they were not since.
+    // The first pass sees that they were used, the second that they were not used since.
     stream.maintain().unwrap();
     stream.maintain().unwrap();
     assert!(mapped() <= 2, "{} mappings that nobody uses", mapped());

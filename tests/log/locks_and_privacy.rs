@@ -53,7 +53,7 @@ fn child() {
 /// Another process that opens a stream, or tries to.
 struct Other {
     process: Child,
-    /// Dropped to make it end.
+    /// Dropped to end the child.
     input: Option<ChildStdin>,
     output: BufReader<std::process::ChildStdout>,
 }
@@ -72,13 +72,13 @@ impl Other {
         Self { process, input, output }
     }
 
-    /// Returns its next message.
+    /// Returns the child's next message.
     fn says(&mut self) -> String {
         let mut lines = self.output.by_ref().lines().map_while(Result::ok);
         lines.find_map(|line| line.strip_prefix("> ").map(str::to_owned)).unwrap_or_default()
     }
 
-    /// Makes it close the stream, and returns its message.
+    /// Makes the child close the stream, and returns its message.
     fn end(mut self) -> String {
         drop(self.input.take());
         let said = self.says();
@@ -141,14 +141,14 @@ fn p13_the_lock_file_names_the_process_as_long_as_it_has_the_stream_open() {
     stream.clone().close().unwrap();
     assert_eq!(fs::metadata(&lock).unwrap().len(), 0, "nobody has it open");
 
-    // What a killed process left is not believed, however long it is.
+    // Text left by a killed process is not trusted, however long it is.
     fs::write(&lock, "4711 clickd\n".repeat(1_000)).unwrap();
     let stream = open(&path).unwrap();
     assert_eq!(first_line(), Some(ours));
     assert_eq!(fs::read_to_string(&lock).unwrap().lines().count(), 2);
     drop(stream);
     assert_eq!(fs::metadata(&lock).unwrap().len(), 0, "nobody has it open");
-    // An opening that is refused names nobody either.
+    // A refused opening leaves no name either.
     let manifest = fs::read(path.join("manifest.json")).unwrap();
     fs::write(path.join("manifest.json"), "{}").unwrap();
     fs::write(&lock, "4711 clickd\n").unwrap();
@@ -186,7 +186,7 @@ fn p11_p13_whatever_is_in_the_lock_file_a_second_opener_is_told_in_one_plain_lin
         fs::write(&lock, content).unwrap();
         told(&format!("is open in process {process}: stop it, or open the stream read-only"));
     }
-    // The id and name of this process, but of another container: its mark differs.
+    // The id and name of this process, but from another container: its mark differs.
     let id = std::process::id();
     fs::write(&lock, format!("{id} clickd\n0123456789abcdef\n")).unwrap();
     told(&format!("is open in process {id} (clickd): stop it, or open the stream read-only"));
@@ -307,7 +307,7 @@ const SEGMENT: &str = "shards/000000000000/00000000000000000000.seg";
 const FILES: [&str; 3] = ["LOCK", "manifest.json", SEGMENT];
 const DIRECTORIES: [&str; 2] = ["shards", "shards/000000000000"];
 
-/// Opens a stream with something else in the place of one of its files. Returns the text of the error, which names that file.
+/// Opens a stream in which something else replaces one of its files. Returns the text of the error, which names that file.
 #[track_caller]
 fn refused(path: &Path, name: &str) -> String {
     let error = open_at_once(path).expect_err(name);

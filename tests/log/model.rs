@@ -43,7 +43,7 @@ enum Operation {
     StepBack {
         millis: u64,
     },
-    /// Sets the clock, and lets maintenance see that.
+    /// Sets the clock, and runs maintenance so that it notices.
     Jump {
         seconds: i64,
     },
@@ -62,7 +62,7 @@ enum Operation {
     Scale {
         count: u32,
     },
-    /// Lets the load decide on the shards from now on.
+    /// Turns on on-demand scaling.
     OnDemand {
         min: u32,
         more: u32,
@@ -73,7 +73,7 @@ enum Operation {
     RetainBytes {
         bytes: Option<u64>,
     },
-    /// Encrypts with another key from now on, if the stream is encrypted.
+    /// Switches to a new key, if the stream is encrypted.
     RotateKey,
     Sync,
     Maintain,
@@ -147,15 +147,15 @@ fn operation_or_jump() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What a shard should hold.
+/// The expected contents of a shard.
 #[derive(Debug, Default)]
 struct Shard {
     first: u64,
     /// Key, data and timestamp, from the first sequence number on.
     records: Vec<(Vec<u8>, Vec<u8>, Timestamp)>,
-    /// How much time had passed when they were put.
+    /// The elapsed time when they were put.
     put_at: Vec<Duration>,
-    /// Records below this number were there when the stream was opened after a jump of the clock.
+    /// Records below this number already existed when the stream was opened after a clock jump.
     sure_from: u64,
     created_at: Timestamp,
     horizon: u64,
@@ -199,7 +199,7 @@ struct Model {
     puts: HashMap<Vec<u8>, Vec<Vec<u8>>>,
     put_count: u64,
     has_jumped: bool,
-    /// By how much all small steps together set the clock back.
+    /// The sum of all small backward steps of the clock.
     stepped_back: Duration,
     /// A frame larger than a segment gets a segment of its own size.
     largest_frame_bytes: u64,
@@ -386,7 +386,7 @@ impl Model {
         self.check_retention();
     }
 
-    /// An opening takes the clock as it is.
+    /// An opening trusts the clock.
     fn forget_jumps(&mut self) {
         if self.has_jumped {
             self.shards.values_mut().for_each(|shard| shard.sure_from = shard.end());
@@ -492,7 +492,7 @@ impl Model {
             let before = before[&of_shard.shard];
             let expired = oldest.map_or(0, |oldest| shard.at_or_after(oldest)).max(before);
             if self.has_jumped {
-                // What timestamps say is nothing to rely on. What counts is the time that has passed.
+                // Timestamps are not reliable here. Only elapsed time counts.
                 let youngest = (before.max(shard.sure_from)..shard.horizon).last().filter(|_| !is_by_bytes);
                 let youngest = youngest.map(|sequence| shard.put_at[(sequence - shard.first) as usize]);
                 let passed = youngest.map(|put_at| self.clock.elapsed() - put_at + self.stepped_back);
@@ -508,7 +508,7 @@ impl Model {
         }
         if let Some(bytes_max) = self.retention.bytes_max {
             let active = stats.shards.len() as u64 * ((80 << 10) + self.largest_frame_bytes);
-            // What the segments hold, without the blocks that are reserved for what comes.
+            // The bytes that the segments hold, without blocks reserved for later records.
             let mut bytes = 0;
             let look = |at: streamlog::VerifyProgress| {
                 bytes = at.bytes_total;
@@ -519,7 +519,7 @@ impl Model {
         }
     }
 
-    /// Checks that everything expires in the end, whatever the clock has shown.
+    /// Checks that everything expires eventually, whatever the clock has shown.
     fn check_that_all_expires(&mut self) {
         self.set_retention(Retention::age(Duration::from_secs(80)));
         for _ in 0..40 {
@@ -575,7 +575,7 @@ impl Model {
                 (Position::AtTimestamp(time), shard.at_or_after(time).max(shard.horizon))
             }
         };
-        // If timestamps are known to be wrong, the place is found by when segments were begun.
+        // If timestamps are known to be wrong, the search uses the start times of segments.
         let is_sure = !matches!(position, Position::AtTimestamp(_)) || !self.has_jumped;
         match self.stream().iterator(id, position) {
             Ok(iterator) => {
@@ -669,7 +669,7 @@ impl Model {
         }
         let found = self.stream().verify(|_| ControlFlow::Continue(())).unwrap();
         assert_eq!((found.damage, found.record_count), (vec![], record_count));
-        // Readers of the whole stream have seen every record in the end.
+        // Readers of the whole stream have read every record in the end.
         for at in 0..self.lineages.len() {
             while self.read_lineage(at, 100) {}
             let lineage = &self.lineages[at];
@@ -732,7 +732,7 @@ proptest! {
     }
 }
 
-/// Runs `PROPTEST_CASES` sequences of operations, or 80; `.ci/run` asks for more. Saves failures and tries them first from then on.
+/// Runs `PROPTEST_CASES` sequences of operations, or 80; `.ci/run` sets more. Saves failures, and retries them first in later runs.
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(80);
     let failures = FileFailurePersistence::Direct("tests/log/model.regressions");

@@ -1,4 +1,4 @@
-//! The stream that is written is the one that was opened, whatever happens to its path: P1, P10, P13.
+//! The stream that is written is the one that was opened, even if its path changes: P1, P10, P13.
 
 use crate::common;
 
@@ -26,7 +26,7 @@ fn data_of(stream: &Stream) -> Vec<String> {
     records.map(|(_, data)| String::from_utf8(data[..1].to_vec()).unwrap()).collect()
 }
 
-/// Puts enough that the stream rolls to another segment.
+/// Puts enough records to roll to another segment.
 fn roll(stream: &Stream, letter: &str) -> usize {
     let data = letter.repeat(10_000);
     put(stream, 10, &data);
@@ -62,7 +62,7 @@ fn p1_a_stream_that_is_moved_goes_on_in_its_new_place() {
     assert_eq!((data_of(&other), other.shards().len()), (vec!["b".to_owned()], 1), "P1");
     assert!(other.groups().unwrap().is_empty());
 
-    // It goes on after a kill, too.
+    // It also resumes after a kill.
     drop(stream);
     let stream = open(&moved);
     fs::rename(&moved, scratch.path().join("again")).unwrap();

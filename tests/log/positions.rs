@@ -317,7 +317,7 @@ fn the_time_of_the_call_is_not_in_the_future() {
     let scratch = common::scratch();
     let stream = Stream::open(scratch.path()).unwrap();
     for _ in 0..20_000 {
-        // The stream's clock reads the system's clock no more often than about once in a microsecond.
+        // The stream reads the system's clock at most about once per microsecond.
         let earlier = stream.now();
         let now = SystemTime::now().into();
         assert!(earlier <= now);
@@ -331,7 +331,7 @@ fn a_receipt_has_the_time_with_which_its_record_is_read() {
     let stream = common::small(&clock).shards(2).open(scratch.path().join("stream")).unwrap();
     let batch = ["a", "b", "c"].map(|key| PutRecord::new(key, ""));
     let mut receipts = vec![stream.put("a", "").unwrap()];
-    // A clock that is set back does not set back the times of records.
+    // Setting the clock back does not set back the timestamps of records.
     for back in [false, true] {
         clock.advance(Duration::from_secs(1));
         receipts.extend(stream.put_batch(&batch).unwrap().into_iter().map(Result::unwrap));

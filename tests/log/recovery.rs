@@ -348,7 +348,7 @@ fn copies_of_a_running_stream(segment_bytes: u64) -> usize {
 #[test]
 fn p3_p9_a_copy_made_while_the_stream_is_written_to_holds_a_prefix() {
     assert_eq!(copies_of_a_running_stream(64 << 20), 0, "within a segment it always opens");
-    // If segments came and went during the copy, one of them may be missing from it. Then an error says so.
+    // Segments that came and went during the copy may be missing from it. Then an error reports that.
     copies_of_a_running_stream(64 << 10);
 }
 

@@ -1,4 +1,4 @@
-//! An opening that fails changes nothing: it decides first, and acts only once nothing is left that could refuse the stream. P9.
+//! An opening that fails changes nothing: it decides first, and acts only once nothing can refuse the stream any more. P9.
 
 use crate::common;
 
@@ -28,7 +28,7 @@ fn everything_in(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     found
 }
 
-/// Makes what a kill leaves: two shards with sealed and unsealed segments, and files behind the horizon that were about to be removed.
+/// Makes the state that a kill leaves: two shards with sealed and unsealed segments, and files behind the horizon that were about to be removed.
 fn killed(path: &Path, clock: &Arc<ManualClock>) -> PathBuf {
     let (running, killed) = (path.join("running"), path.join("killed"));
     let options = common::small(clock).shards(2).retention(Retention::age(HOUR));
@@ -57,7 +57,7 @@ fn killed(path: &Path, clock: &Arc<ManualClock>) -> PathBuf {
     killed
 }
 
-/// Changes one file of a stream in the way of this number, or returns `false` if there are no more ways.
+/// Changes one file of a stream in the numbered way. Returns `false` if there are no more ways.
 fn damage(file: &Path, way: usize) -> bool {
     let mut bytes = fs::read(file).unwrap();
     let (len, flipped) = (bytes.len(), [0, 8, 20, 40, 100, 4_096, 4_120, 30_000, bytes.len() - 20]);
@@ -74,7 +74,7 @@ fn damage(file: &Path, way: usize) -> bool {
     true
 }
 
-/// Opens the stream, which may be refused. Then everything must be as it was. Returns whether it was refused.
+/// Opens the stream. If that is refused, everything must be unchanged. Returns whether it was refused.
 fn is_refused(path: &Path, options: StreamOptions, what: &str) -> bool {
     let before = everything_in(path);
     let Err(error) = options.open(path) else { return false };
@@ -100,7 +100,7 @@ fn p9_a_stream_that_is_refused_as_damaged_stays_as_it_is_with_its_settings() {
             common::copy_dir(&pristine, &path);
             let is_damaged = damage(&path.join(name), way);
             let what = format!("{} in way {way}", name.display());
-            // Settings that retention acts on, and that were stored before the shards were looked at.
+            // Settings that retention acts on, and that were stored before the shards were checked.
             let shorter = Retention::age(MINUTE).bytes_max(1);
             let options = common::small(&clock).segment_bytes(128 << 10).retention(shorter);
             refused += usize::from(is_damaged && is_refused(&path, options, &what));

@@ -189,7 +189,7 @@ fn reshard_under_load(duration: Duration) {
                         }
                         number += 1;
                         put_count.fetch_add(KEYS_PER_WRITER, Ordering::Relaxed);
-                        // Lets the readers keep up.
+                        // Gives the readers time to keep up.
                         std::thread::sleep(Duration::from_micros(300));
                     }
                 })
@@ -224,7 +224,7 @@ fn reshard_under_load(duration: Duration) {
         };
         let readers: Vec<_> =
             [1_000, 7].into_iter().map(|records_max| scope.spawn(move || reader(records_max))).collect();
-        // If anything fails here, the other threads still end.
+        // If anything fails here, the other threads must still end.
         let _stop = StopOnDrop([must_stop, is_over]);
         let started = Instant::now();
         let mut random = 0x2545_f491_4f6c_dd1du64;
@@ -286,7 +286,7 @@ fn read_to_the_end_again_and_again(time: Duration) {
     let stream = StreamOptions::new().open(scratch.path().join("stream")).unwrap();
     let (returned, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        // More writers than processors, so that the resharding thread is preempted anywhere.
+        // More writers than processors, so that the resharding thread can be preempted anywhere.
         for writer in 0..6u8 {
             let (stream, returned, is_over) = (&stream, &returned, &is_over);
             scope.spawn(move || {

@@ -333,7 +333,7 @@ fn p12_a_shard_that_cannot_be_looked_at_does_not_keep_the_others_from_their_limi
     assert!((30..=36).contains(&of_both[1]), "as much as is too much by itself: {of_both:?}");
 }
 
-/// Days of traffic on a simulated clock: the disk holds what retention keeps, and at most two segments a shard.
+/// Days of traffic on a simulated clock: the disk holds what retention keeps, and at most two more segments a shard.
 #[test]
 fn p12_disk_use_stays_within_retention_and_two_segments_a_shard_for_days() {
     const SHARD_COUNT: u32 = 3;
@@ -557,7 +557,7 @@ fn p9_what_a_trimmed_record_held_passes_for_nothing_in_the_file_that_is_filled_a
         (numbers(&stream).len(), stream.recovery().has_torn_tail())
     };
     let (count, _) = count_with(&|_| ());
-    // Whoever put the file's earlier records may know its old salt, and predict number and place, but not the new salt.
+    // The author of the file's earlier records may know its old salt, and predict number and place, but not the new salt.
     let with_frame = |salt: &[u8]| {
         count_with(&|bytes| {
             let words = [48, base + 1, timestamp, 1].map(u64::to_le_bytes).concat();

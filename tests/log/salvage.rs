@@ -1,4 +1,4 @@
-//! Salvage of damaged streams, which gives up only what is damaged: P5, P6, P7, P9, P11.
+//! Salvage of damaged streams, which drops only what is damaged: P5, P6, P7, P9, P11.
 
 use crate::common;
 
@@ -259,7 +259,7 @@ fn p9_a_sealed_segment_with_a_blank_header_is_no_torn_tail() {
     assert_eq!(salvage(&path, count), [0; 0]);
 }
 
-/// The slot that records a sync reaches the disk only with the next sync. Until then, only the manifest may say what was synced.
+/// The slot that records a sync reaches the disk only with the next sync. Until then, only the manifest may know what was synced.
 #[test]
 fn p9_records_that_only_the_manifest_promises_are_kept() {
     let scratch = common::scratch();
@@ -303,7 +303,7 @@ fn p9_a_missing_file_costs_its_records() {
         let files = common::segment_files(&pristine, 0);
         for (file, whole) in files.iter().enumerate() {
             if file == 4 && !is_closed {
-                // The manifest of a stream that was not closed does not say where it ends.
+                // The manifest of a stream that was not closed does not say where the stream ends.
                 continue;
             }
             let path = scratch.path().join(format!("damaged-{file}"));
@@ -467,7 +467,7 @@ proptest! {
         if inflicted.iter().all(|(file, _)| *file < 4) {
             salvage(&path, count);
         } else {
-            // The manifest gives the least number of records in the last file, and its size the most.
+            // The manifest gives the minimum number of records in the last file, and its size the maximum.
             let stream = common::small(&common::clock()).salvage(true).open(&path).unwrap();
             let end = stream.stats().unwrap().shards[0].next_sequence.get();
             read_around(&stream, end);

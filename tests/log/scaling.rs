@@ -13,7 +13,7 @@ use streamlog::{
     SECOND, Scaling, ScalingDecision, ShardFilter, Stream, StreamOptions,
 };
 
-/// A stream, its clock, and what was decided.
+/// A stream, its clock, and the scaling decisions.
 struct World {
     _scratch: tempfile::TempDir,
     clock: Arc<ManualClock>,
@@ -32,7 +32,7 @@ impl World {
         Self { _scratch: scratch, clock, stream, decisions }
     }
 
-    /// Lets ten seconds pass, after which maintenance runs. Returns what it decided.
+    /// Advances the clock by ten seconds, and runs maintenance. Returns its decisions.
     fn pass(&self) -> Vec<ScalingDecision> {
         self.clock.advance(10 * SECOND);
         self.stream.maintain().unwrap();
@@ -46,7 +46,7 @@ impl World {
         open
     }
 
-    /// Returns how many records each open shard got since the stream was opened, lowest hash keys first.
+    /// Returns how many records each open shard received since the stream was opened, lowest hash keys first.
     fn counts(&self) -> Vec<u64> {
         let stats = self.stream.stats().unwrap();
         let of = |id| stats.shards.iter().find(|shard| shard.shard == id).unwrap();
@@ -189,7 +189,7 @@ fn a_stream_that_is_not_on_demand_keeps_its_shards() {
         world.stream.maintain().unwrap();
     }
     assert_eq!(world.open_shards().len(), 1);
-    // What was put before does not count.
+    // Earlier puts do not count.
     world.stream.set_scaling(small_capacity(1, 8).split_after(SECOND)).unwrap();
     for _ in 0..10 {
         world.clock.advance(10 * SECOND);
@@ -206,7 +206,7 @@ fn a_jump_of_the_clock_is_no_time_that_passes() {
     assert_eq!(world.open_shards().len(), 4, "nobody has seen a quiet quarter of an hour");
 }
 
-/// A shard where most records have a hash key of their own that their partition key does not show.
+/// A shard in which most records have an explicit hash key that differs from the hash of their partition key.
 #[test]
 fn a_shard_whose_hash_keys_are_hidden_is_split_in_the_middle() {
     let world = World::new(small_capacity(2, 8), |options| options);

@@ -1,4 +1,4 @@
-//! What any process sees of processors and queues: how far they are, their windows, settings and dead letters. L1, L6, L8.
+//! What any process can see of processors and queues: their progress, windows, settings and dead letters. L1, L6, L8.
 
 use crate::common;
 
@@ -27,7 +27,7 @@ fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Error>, part: &str) {
     }
 }
 
-/// Describes a processor again and again, until something is so.
+/// Describes a processor repeatedly until a condition holds.
 #[track_caller]
 fn eventually(
     reader: &StreamReader,
@@ -45,7 +45,7 @@ fn eventually(
     }
 }
 
-/// Returns two keys of which one goes to each of two lanes.
+/// Returns two keys, one for each of two lanes.
 fn keys_of_lanes() -> [String; 2] {
     let lane = |key: &String| xxhash_rust::xxh3::xxh3_64(key.as_bytes()) % 2;
     [0, 1].map(|of| (0..).map(|number| format!("key-{number}")).find(|key| lane(key) == of).unwrap())
@@ -94,7 +94,7 @@ fn l8_a_processor_is_seen_with_its_lag_its_lanes_and_its_windows() {
     assert_eq!(shard.lanes[1].windows[0].state_bytes, 0, "nothing has succeeded there");
     clock.advance(10 * SECOND);
     assert_eq!(reader.describe_processor("audit").unwrap().lag().age, 10 * SECOND, "the iterator age");
-    // While no process runs it, too.
+    // Also while no process runs it.
     processor.close().unwrap();
     let again = reader.describe_processor("audit").unwrap();
     assert_eq!((&again.shards[0].lanes, again.lag().record_count), (&shard.lanes, 3));
@@ -130,7 +130,7 @@ fn l8_a_processor_that_has_nothing_to_do_is_seen_through_splits_resets_and_plain
     assert_eq!(reader.describe_processor("audit").unwrap().lag().record_count, 1);
     let mut worker = stream.group("audit").worker().open().unwrap();
     let batch = worker.poll(SECOND).unwrap().unwrap();
-    // Not what a processor would commit. Nobody fails over it.
+    // A processor would not commit this. No reader fails on it.
     worker.commit_with_state(batch.shard(), 1.into(), b"{}\n").unwrap();
     drop(worker);
     let described = reader.describe_processor("audit").unwrap();
@@ -164,7 +164,7 @@ fn l8_the_settings_of_a_queue_are_those_of_its_last_opening_wherever_one_looks()
     settings(12 * 60 * MINUTE, Some(1_000), true, 10_000_000);
     settings(MINUTE, None, true, 10);
     settings(NONE, Some(1), true, 1);
-    // Also what was set since.
+    // Also settings changed since.
     let queue = stream.queue("jobs").open().unwrap();
     for count in [None, Some(2)] {
         queue.set_max_receive_count(count).unwrap();
@@ -175,7 +175,7 @@ fn l8_the_settings_of_a_queue_are_those_of_its_last_opening_wherever_one_looks()
     stream.queue("jobs").ordered_by_key().open().unwrap_err();
     let kept = reader.describe_queue("jobs").unwrap();
     assert_eq!(kept.max_receive_count, Some(2), "an opening that fails changes nothing");
-    // One that was created before settings were kept, and one with settings of a later version.
+    // One created before settings were stored, and one with settings of a later version.
     let journal = scratch.path().join("queues").join("jobs");
     for text in [None, Some("{"), Some(r#"{"another":1}"#)] {
         let journal = Stream::open(&journal).unwrap();
@@ -267,7 +267,7 @@ fn l1_l8_dead_letters_are_looked_at_without_handing_them_out() {
         "handed out since"
     );
 
-    // Also after everything was closed, and by time that passes while nobody has the queue open.
+    // Also after everything was closed, and as time passes while no process has the queue open.
     clock.advance(MINUTE);
     let waiting = queue.receive(10, NONE).unwrap();
     queue.release(&waiting[0].handle, NONE).unwrap();

@@ -1,4 +1,4 @@
-//! Snapshots of a stream that goes on: what they hold, and that neither stream changes the other.
+//! Snapshots of a live stream: what they contain, and that neither stream changes the other.
 
 use crate::common;
 
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 /// The readable records of each shard: the number of the first, and keys and data.
 type Content = BTreeMap<ShardId, (u64, Vec<(Vec<u8>, Vec<u8>)>)>;
 
-/// Returns a directory to work in, a clock, and the places of a stream and of its snapshot.
+/// Returns a directory to work in, a clock, and the paths of a stream and of its snapshot.
 fn places() -> (TempDir, Arc<ManualClock>, PathBuf, PathBuf) {
     let scratch = scratch();
     let (path, to) = (scratch.path().join("stream"), scratch.path().join("to"));
@@ -143,7 +143,7 @@ fn a_sealed_segment_takes_no_room_and_a_second_snapshot_adds_only_what_is_new() 
 fn neither_stream_changes_a_file_of_the_other() {
     let (_scratch, clock, path, to, stream) = filled(20);
     stream.close().unwrap();
-    // It was closed cleanly, so its last segment could be resumed: before the snapshot and after, from either side.
+    // It was closed cleanly, so either side could resume its last segment, before the snapshot and after.
     let stream = open(&path, &clock);
     let report = snapshot(&stream, &to);
     assert_eq!(report.copied_file_count, 0, "all segments are sealed: {report:?}");
@@ -233,7 +233,7 @@ fn l1_groups_come_along_wherever_they_are_and_are_never_ahead() {
     drop(of_closed);
     backup.close().unwrap();
 
-    // A group that is gone leaves the next snapshot. Commits to the snapshot's own groups are replaced.
+    // A deleted group disappears from the next snapshot. Commits to the snapshot's own groups are replaced.
     drop(open_one);
     stream.group("closed").delete().unwrap();
     snapshot(&stream, &to);
@@ -345,7 +345,7 @@ fn a_snapshot_that_was_written_to_is_refused_and_one_that_was_only_opened_is_not
             }
         }
         fill(&stream, 5);
-        // The forgotten one is still locked by this process.
+        // This process still has the forgotten one locked.
         if way > 0 {
             snapshot(&stream, &to);
             assert_eq!(content_of(&to, &clock).len(), 2);
@@ -537,7 +537,7 @@ struct Model {
     clock: Arc<ManualClock>,
     stream: Option<Stream>,
     snapshots: HashMap<usize, Then>,
-    /// How often the place of a snapshot was given up because the snapshot was written to.
+    /// How often a snapshot's path was abandoned because the snapshot was written to.
     moved: usize,
     put_count: u64,
 }
@@ -661,7 +661,7 @@ impl Model {
                 if self.snapshots.remove(&to).is_none() {
                     return;
                 }
-                // From here on it is a stream of its own, which shares files with the others.
+                // From here on, it is a separate stream that shares files with the others.
                 let expected = then(&stream);
                 let backup = open(&self.place(to), &self.clock);
                 for number in 0..count {
@@ -711,7 +711,7 @@ proptest! {
     }
 }
 
-/// Each key is put by one thread, as numbers that count up. A snapshot holds all that returned before it, and of each key a gap-free part.
+/// One thread puts each key, as numbers that count up. A snapshot holds every put that returned before it, and a gap-free part of each key.
 #[test]
 fn p1_p4_p16_snapshots_while_threads_put_and_shards_and_retention_change() {
     const WRITERS: u64 = 3;
@@ -832,7 +832,7 @@ fn check_snapshot(path: &Path, before: &[u64]) {
     backup.close().unwrap();
 }
 
-/// On another file system nothing can be linked. The next snapshot there copies only what is new.
+/// Nothing can be linked on another file system. The next snapshot there copies only what is new.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_snapshot_on_another_file_system_is_copied_once() {
@@ -855,7 +855,7 @@ fn a_snapshot_on_another_file_system_is_copied_once() {
         assert!(second.copied_bytes < first.copied_bytes / 3, "{kind:?}: {second:?}");
         assert_eq!(content_of(&to, &clock), content(&stream), "{kind:?}");
 
-        // P8: without room, the last one stays, and the next call goes on.
+        // P8: without room, the last snapshot stays, and the next call continues.
         let then = content(&stream);
         fill(&stream, 200);
         stream.maintain().unwrap();
@@ -869,7 +869,7 @@ fn a_snapshot_on_another_file_system_is_copied_once() {
         assert_eq!(content_of(&to, &clock), content(&stream), "{kind:?}");
         let _ = then;
 
-        // From that file system to itself, with shared blocks or second names.
+        // From that file system to itself, with shared blocks or hard links.
         let inner = open(&to, &clock);
         let report = snapshot(&inner, &mount.path().join("again"));
         assert!(report.linked_file_count > 0, "{kind:?}: {report:?}");

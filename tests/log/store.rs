@@ -42,7 +42,7 @@ enum Operation {
         name: u8,
         text: Option<String>,
     },
-    /// By a handle that others have, too.
+    /// Through a handle that others share.
     CloseStream {
         name: u8,
     },
@@ -71,7 +71,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// What a stream should be.
+/// The expected state of a stream.
 #[derive(Debug, Default)]
 struct Expected {
     shards: u32,
@@ -181,7 +181,7 @@ fn only_names_that_kinesis_has_are_taken() {
         store.create(name, small()).unwrap().put("key", "data").unwrap();
         assert_eq!(record_count(&store.reader(name).unwrap()), 1);
     }
-    // What else is in the directory is none of its business.
+    // Other files in the directory are ignored.
     std::fs::create_dir(scratch.path().join("not a stream")).unwrap();
     std::fs::write(scratch.path().join("file"), "").unwrap();
     assert_eq!(store.names().unwrap().len(), 5);
@@ -240,7 +240,7 @@ fn a_stream_that_another_process_has_open_is_locked_and_can_be_read() {
 
 const CHILD: &str = "STREAMLOG_STORE_CHILD";
 
-/// Creates and deletes streams, and prints each step before and after it.
+/// Creates and deletes streams, and prints before and after each step.
 #[test]
 fn child() {
     let Ok(path) = std::env::var(CHILD) else { return };

@@ -1,4 +1,4 @@
-//! Limits of throughput: what passes, what is refused and for how long, by a clock that the test moves.
+//! Throughput limits: what passes, what is refused and for how long, on a clock that the test moves.
 
 use crate::common;
 
@@ -16,7 +16,7 @@ use streamlog::{
 use tempfile::TempDir;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-/// How long a test waits for what must happen. Only a failure takes this long.
+/// The timeout for expected events. Only a failure takes this long.
 const LONG: Duration = Duration::from_secs(300);
 
 struct Case {
@@ -59,7 +59,7 @@ struct Level {
     take_count: u32,
 }
 
-/// What the last digits of a number here may be wrong by, in seconds.
+/// The rounding error of floating-point numbers here, in seconds.
 const EPSILON: f64 = 1e-9;
 
 impl Level {
@@ -72,7 +72,7 @@ impl Level {
         self.at = now;
     }
 
-    /// Returns the seconds until so many tokens are there, or until it is full.
+    /// Returns the seconds until this many tokens are available, or until it is full.
     fn wait(&self, tokens: u64) -> f64 {
         self.empty_for + (tokens as f64 / self.rate as f64).min(1.0) - 1.0
     }
@@ -82,13 +82,13 @@ impl Level {
         self.take_count += 1;
     }
 
-    /// By how many seconds the stream may be stricter: it rounds each take up to a nanosecond.
+    /// How many seconds stricter the stream may be: it rounds each take up to a nanosecond.
     fn slack(&self) -> f64 {
         f64::from(self.take_count + 2) * 1e-9 + EPSILON
     }
 }
 
-/// One shard as it has to be: its buckets, and what passed since the limits are what they are.
+/// The expected state of a shard: its buckets, and what passed since the limits were last changed.
 #[derive(Debug, Default)]
 struct Model {
     bytes: Option<Level>,
@@ -115,7 +115,7 @@ impl Model {
         self.passed.clear();
     }
 
-    /// Checks what the stream did with one record. `before` are the bytes and the number of refused records before it in its batch.
+    /// Checks the outcome of one record. `before` are the bytes and the number of refused records before it in its batch.
     fn check(&mut self, outcome: &Result<Receipt>, bytes: u64, before: (u64, u64), now: Duration) {
         let wait_of = |level: &Level, is_bytes: bool, more: (u64, u64)| {
             level.wait(if is_bytes { more.0 + bytes } else { more.1 + 1 })
@@ -147,7 +147,7 @@ impl Model {
         }
     }
 
-    /// In no window of time passes more than its share and a second's worth, except for a last record that is larger.
+    /// No time window lets more pass than its share and one second's worth, except for a last record that is larger.
     fn check_windows(&self, now: Duration, last: u64) {
         let (mut bytes, mut count) = (0, 0);
         for (at, more) in self.passed.iter().rev() {
@@ -173,7 +173,7 @@ enum Operation {
     Advance {
         micros: u64,
     },
-    /// Sets the clock, which must not matter.
+    /// Sets the clock, which must have no effect.
     SetClock {
         back: bool,
     },
@@ -228,7 +228,7 @@ impl World {
         world
     }
 
-    /// Adds the shards that are new. Their buckets are full, whatever their parents have used up.
+    /// Adds new shards. Their buckets are full, whatever their parents have used up.
     fn add_shards(&mut self) {
         let now = self.case.clock.elapsed();
         for shard in self.case.stream.shards() {
@@ -276,7 +276,7 @@ impl World {
         self.note(&[key], &data, &outcome, (0, 0));
         self.refused = match outcome {
             Err(Error::Throttled { retry_after, .. }) => Some((key, len, retry_after)),
-            // It has used up what the refused one waits for.
+            // It has used up the tokens that the refused one waits for.
             _ => None,
         };
         outcome
@@ -558,7 +558,7 @@ fn a_record_of_a_producer_that_does_not_pass_in_its_time_to_live_expires() {
         std::thread::yield_now();
     }
     assert!(!second.is_done());
-    // The clock is not moved further than that, so the record never passes.
+    // The clock is not advanced any further, so the record never passes.
     case.stream.set_limits(Limits::none().write_bytes_per_second(1)).unwrap();
     case.stream.put("k", "all that passes").unwrap();
     case.clock.advance(10 * SECOND);
@@ -600,7 +600,7 @@ fn a_read_of_many_bytes_makes_the_next_ones_wait_as_in_kinesis() {
     let (mut first, mut second) = (case.iterator(), case.iterator());
     let batch = first.next_batch(1_000).unwrap();
     assert_eq!(batch.len(), 10, "10 MiB at most");
-    // 2 MiB were there, and 8 MiB have to come in.
+    // 2 MiB were available, and 8 MiB must be refilled.
     let wait = retry_after(second.next_batch(1));
     assert!((3_999 * MILLISECOND..4 * SECOND).contains(&wait), "{wait:?}");
     case.clock.advance(wait);
@@ -611,7 +611,7 @@ fn a_read_of_many_bytes_makes_the_next_ones_wait_as_in_kinesis() {
     first.next_batch(1_000).unwrap();
     let wait = retry_after(second.next_batch(1));
     assert!((4_999 * MILLISECOND..5 * SECOND).contains(&wait), "{wait:?}");
-    // Whatever the limit, a read returns a record.
+    // Whatever the limit, a read returns at least one record.
     case.stream.set_limits(Limits::none().read_bytes_per_second(1)).unwrap();
     case.clock.advance(10 * SECOND);
     assert_eq!(second.next_batch(1_000).unwrap().len(), 1);
@@ -680,7 +680,7 @@ fn a_worker_waits_for_the_limits_instead_of_failing() {
     let (mut worker, batch) = waiting.join().unwrap();
     read.extend(numbers(&batch));
     assert!(worker.poll(Duration::ZERO).unwrap().is_none());
-    // Once the stream is closed, the rest is there without limits.
+    // Once the stream is closed, the rest can be read without limits.
     case.stream.close().unwrap();
     loop {
         match worker.poll(LONG) {

@@ -1,9 +1,9 @@
 //! A move from a local stream to a distributed one, as arithmetic: producers put on the old side, a relay forwards, and one producer after
-//! the other goes over to the new side. No stream, no clock, no thread. Times are microseconds.
+//! the other switches to the new side. No stream, no clock, no thread. Times are microseconds.
 
 use std::collections::BTreeMap;
 
-/// Who puts when.
+/// The schedule of a producer.
 #[derive(Debug, Clone)]
 pub struct Producer {
     pub first: u64,
@@ -11,39 +11,39 @@ pub struct Producer {
     pub records: u64,
     /// Its records have these keys in turn.
     pub keys: Vec<u32>,
-    /// When it is to go over.
+    /// When it should switch.
     pub switch_at: u64,
 }
 
-/// Sends what was put, in order, one batch at a time.
+/// Sends records in order, one batch at a time.
 #[derive(Debug, Clone)]
 pub struct Relay {
-    /// The most records of a batch.
+    /// The maximum number of records in a batch.
     pub batch: usize,
-    /// How long one record keeps the way busy.
+    /// How long one record occupies the link.
     pub per_record: u64,
-    /// From when a batch is sent until readers of the new side have it.
+    /// The time from sending a batch until readers of the new side have it.
     pub travel: u64,
-    /// From then until the relay has written down that it is done.
+    /// The time from then until the relay has committed it.
     pub commit: u64,
-    /// From when until when nothing is sent.
+    /// The periods in which nothing is sent.
     pub outages: Vec<(u64, u64)>,
-    /// When the relay dies, and when it runs again. It goes on behind what it has written down.
+    /// When the relay dies, and when it runs again. It resumes after its last commit.
     pub crash: Option<(u64, u64)>,
 }
 
-/// What a producer waits for.
+/// The condition that a producer waits for before it switches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// For nothing.
+    /// None.
     AtOnce,
-    /// For a lag below this.
+    /// A lag below this.
     LagBelow(u64),
-    /// For a lag below this, and its first put on the new side waits for its own last record of the old side: until readers can have it.
+    /// A lag below this. Then its first put on the new side waits until readers can have its own last record of the old side.
     HeldUntilVisible(u64),
-    /// The same, until the relay has written down that it is done.
+    /// The same, until the relay has committed that record.
     HeldUntilCommitted(u64),
-    /// The same, until that is so for all producers, and all have gone over.
+    /// The same, until this holds for all producers, and all have switched.
     AllHeldUntilCommitted(u64),
 }
 
@@ -63,7 +63,7 @@ impl Rule {
 pub struct Move {
     pub producers: Vec<Producer>,
     pub relay: Relay,
-    /// From when a record is put on the new side until readers have it.
+    /// The time from a put on the new side until readers have the record.
     pub put: u64,
     pub rule: Rule,
 }
@@ -76,7 +76,7 @@ struct Local {
     put_at: u64,
 }
 
-/// A record that its producer made after it had gone over.
+/// A record that its producer made after it had switched.
 #[derive(Debug, Clone, Copy)]
 struct Later {
     producer: usize,
@@ -90,9 +90,9 @@ struct Way {
     /// Records that were sent.
     sent: usize,
     free_at: u64,
-    /// Which record was seen when: again if it was sent again.
+    /// Which record was seen when: twice if it was sent twice.
     seen: Vec<(usize, u64)>,
-    /// Of each record, when it was seen first, and when that was written down.
+    /// When each record was seen first, and when it was committed.
     visible: Vec<u64>,
     committed: Vec<u64>,
     has_crashed: bool,
@@ -140,7 +140,7 @@ impl Relay {
 }
 
 impl Way {
-    /// Returns the age of the oldest record that is not written down as done.
+    /// Returns the age of the oldest uncommitted record.
     fn lag(&self, now: u64, local: &[Local]) -> u64 {
         let open = self.committed.partition_point(|committed| *committed <= now);
         local.get(open).map_or(0, |record| now.saturating_sub(record.put_at))
@@ -168,9 +168,9 @@ pub struct Outcome {
     pub keys: BTreeMap<u32, Seen>,
     /// The longest time that a producer kept a record before it put it.
     pub held: u64,
-    /// The most records that a producer kept at a time.
+    /// The maximum number of records that a producer kept at a time.
     pub kept: u64,
-    /// When each producer went over.
+    /// When each producer switched.
     pub switched_at: Vec<Option<u64>>,
 }
 
@@ -225,7 +225,7 @@ impl Move {
         self.outcome(&local, &later, &way, &releases, switched_at)
     }
 
-    /// Returns from when on each producer puts on the new side.
+    /// Returns the time from which each producer puts on the new side.
     fn releases(&self, local: &[Local], way: &Way, switched_at: &[Option<u64>]) -> Vec<u64> {
         let last = |times: &[u64], producer: usize| {
             local.iter().rposition(|record| record.producer == producer).map_or(0, |record| times[record])
@@ -278,7 +278,7 @@ impl Move {
             });
         }
         outcome.kept = kept.into_iter().max().unwrap_or(0);
-        // At the same moment, what was sent first comes first.
+        // At the same moment, the record sent first comes first.
         sights.sort_by_key(|sight| (sight.at, sight.issued));
         let mut of_keys: BTreeMap<u32, Vec<Sight>> = BTreeMap::new();
         for sight in sights {
@@ -289,7 +289,7 @@ impl Move {
     }
 }
 
-/// Looks at what readers saw of one key, in the order in which they saw it.
+/// Analyses one key's records in the order in which readers saw them.
 fn seen(sights: &[Sight]) -> Seen {
     let mut seen = Seen::default();
     // When each record was seen first, by the order of the puts.

@@ -47,10 +47,10 @@ fn put(stream: &Stream, key: &str, seconds: impl IntoIterator<Item = u64>) {
     }
 }
 
-/// A window that has ended: when it begins, in seconds, and the events that it has.
+/// A window that has ended: its start, in seconds, and its events.
 type Ended = (u64, Vec<u64>);
 
-/// Starts a processor with windows of 10 s that allows events to be late by 20 s. It passes on what has ended.
+/// Starts a processor with windows of 10 s that allows events to be late by 20 s. It forwards ended windows.
 fn start(options: ProcessorOptions) -> (Processor, Receiver<Ended>) {
     let (sender, receiver) = mpsc::channel();
     let processor = windows(options).start_with_state(move |invocation, events: &mut Vec<u64>| {
@@ -59,7 +59,7 @@ fn start(options: ProcessorOptions) -> (Processor, Receiver<Ended>) {
     (processor.unwrap(), receiver)
 }
 
-/// Time passes much faster here than on the wall, where a loaded machine may hold up a call: there is no time limit.
+/// Time passes much faster here than in reality, where a loaded machine may delay a call: so there is no time limit.
 fn windows(options: ProcessorOptions) -> ProcessorOptions {
     options.time_limit(None).tumbling_window(10 * SECOND).event_time(event_time).allowed_lateness(20 * SECOND)
 }
@@ -78,7 +78,7 @@ fn next<T>(receiver: &Receiver<T>) -> T {
     receiver.recv_timeout(LONG).unwrap()
 }
 
-/// Waits until everything is committed that was put.
+/// Waits until everything put so far is committed.
 #[track_caller]
 fn until_committed(stream: &Stream, name: &str) {
     eventually(|| stream.group(name).describe().unwrap().lag().record_count == 0);
@@ -101,7 +101,7 @@ fn l2_events_out_of_order_count_in_their_windows_which_the_watermark_ends() {
     put(&stream, "key", [131]);
     assert_eq!(next(&ended), (100, vec![105, 109]));
     nothing_comes(&ended);
-    // Four are over at once.
+    // Four end together.
     put(&stream, "key", [145, 200]);
     assert_eq!(next(&ended), (110, vec![119, 110, 111]));
     assert_eq!(next(&ended), (120, vec![128]));
@@ -120,7 +120,7 @@ fn l5_late_records_go_to_the_destination_and_are_counted() {
     let (sender, given_up) = mpsc::channel();
     let (to_aside, failures) = (Destination::stream(&aside), AtomicBool::new(true));
     let both = Destination::function(move |discarded: &Discarded| {
-        // It is tried again until it is there.
+        // It is retried until it succeeds.
         if failures.swap(false, Ordering::SeqCst) {
             return Err("not yet".to_owned());
         }
@@ -129,7 +129,7 @@ fn l5_late_records_go_to_the_destination_and_are_counted() {
     let (processor, ended) = start(stream.processor("count").on_failure(both));
     put(&stream, "key", [100, 130]);
     assert_eq!(next(&ended), (100, vec![100]));
-    // The watermark is at 110. These are of two windows that have ended, and one that has not.
+    // The watermark is at 110. These belong to two windows that have ended, and one that has not.
     put(&stream, "key", [109, 99, 110, 108]);
     let mut late: Vec<(u64, Vec<u64>)> = vec![];
     eventually(|| {
@@ -333,7 +333,7 @@ fn l5_retries_bisecting_and_partial_failures_stay_within_one_window() {
         let given_up: Vec<_> = [next(&given_up), next(&given_up)].into();
         let window = |start: u64| Some(Timestamp::from_millis(start * 1_000));
         let exhausted = DiscardReason::RetryAttemptsExhausted;
-        // Without bisecting, all that follow the bad one in the window are given up with it.
+        // Without bisecting, all records after the bad one in the window are given up with it.
         let bad = |event: u64, end: u64| if bisects { vec![event] } else { (event..end).collect() };
         assert_eq!(
             given_up,
@@ -399,7 +399,7 @@ fn l5_a_slow_function_makes_no_record_late() {
             collect(invocation, events, |ended| sender.send(ended).unwrap());
         })
         .unwrap();
-    // Far more than a lane keeps ready. When the slow lane gets on, the watermark is 800 s ahead.
+    // Far more than a lane buffers. When the slow lane continues, the watermark is 800 s ahead.
     for event in 100..900 {
         put(&stream, &slow, [event]);
         put(&stream, &fast, [event]);
@@ -533,7 +533,7 @@ fn the_function_for_the_event_time_may_call_the_processor_and_gets_what_the_filt
     until_committed(&stream, "count");
     nothing_comes(&ended);
     assert_eq!(*seen.lock(), [b"100", b"101"]);
-    // A shard that gets what nobody wants is idle.
+    // A shard that receives only filtered records is idle.
     clock.advance(29 * SECOND);
     put(&stream, "other", [200]);
     until_committed(&stream, "count");
@@ -547,7 +547,7 @@ fn a_dry_run_ends_the_same_windows_and_leaves_nothing_behind() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 1);
     for event in 0..200 {
-        // Each fourth is out of order, and some are late.
+        // Every fourth is out of order, and some are late.
         put(&stream, &format!("key-{}", event % 5), [1_000 + event - (event % 4 / 3) * (event % 45)]);
     }
     stream.split_shard_evenly(stream.shards()[0].id).unwrap();

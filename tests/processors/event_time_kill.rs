@@ -47,7 +47,7 @@ fn child() {
     while told(clicks.group("count").describe()).lag().record_count > 0 {
         thread::sleep(Duration::from_millis(10));
     }
-    // Nothing comes any more, so all windows end.
+    // No more events arrive, so all windows end.
     thread::sleep(6 * SECOND);
     told(processor.close());
 }
@@ -100,7 +100,7 @@ fn l1_l2_l3_each_record_counts_in_the_window_of_its_event_or_is_late_wherever_th
     let late = data(&open(scratch.path(), "late"));
     let late: BTreeSet<Id> = late.iter().map(|data| serde_json::from_slice(data).unwrap()).collect();
     assert!(!late_by_log.is_empty() && late.is_superset(&late_by_log), "{} late", late_by_log.len());
-    // A last call that was repeated has the same state.
+    // A repeated last call has the same state.
     let windows: BTreeSet<Vec<u8>> = data(&open(scratch.path(), "windows")).into_iter().collect();
     assert!(windows.len() > 10, "{} windows", windows.len());
     let mut counted = late;

@@ -1,4 +1,4 @@
-//! Filters: each operator and each rule of event patterns by itself, what is refused and how, and the bounds: L6.
+//! Filters: each operator and each rule of event patterns by itself, what is refused and how, and the limits: L6.
 
 use crate::common;
 
@@ -51,7 +51,7 @@ fn check(pattern: &str, matching: &[&str], others: &[&str]) {
     }
 }
 
-/// Checks which values of the field `x` a list in a pattern matches. `-` is no field at all.
+/// Checks which values of the field `x` a list in a pattern matches. `-` means that the field is missing.
 #[track_caller]
 fn check_values(list: &str, matching: &[&str], others: &[&str]) {
     let document = |value: &&str| match *value {

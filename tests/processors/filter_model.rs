@@ -1,6 +1,6 @@
-//! Filters against a plain reading of the rules: any patterns, any documents, whole or damaged: L6.
+//! Filters compared with a plain implementation of the rules: any patterns, any documents, whole or damaged: L6.
 //!
-//! The model works as the documentation of EventBridge's matcher describes it. It takes a document apart into its values, each with its
+//! The model works as the documentation of EventBridge's matcher describes it. It splits a document into its values, each with its
 //! path and its places in lists, and tries for each rule all ways to choose a value for each condition so that no two are in different
 //! elements of one list.
 
@@ -28,11 +28,11 @@ enum Scalar {
 enum Document {
     Scalar(Scalar),
     List(Vec<Document>),
-    /// A name may be there twice.
+    /// A name may occur twice.
     Object(Vec<(&'static str, Document)>),
 }
 
-/// What stands in a list of a pattern.
+/// An element of a list in a pattern.
 #[derive(Debug, Clone)]
 enum Value {
     Exact(Scalar),
@@ -63,7 +63,7 @@ const NUMBERS: [&str; 8] = ["0", "-0.0", "1", "1.0", "10e-1", "-2.5", "3", "1E2"
 const WORDS: [&str; 3] = ["true", "false", "null"];
 const NAMES: [&str; 4] = ["a", "b", "c", "é"];
 const TEXT_OPERATORS: [&str; 4] = ["prefix", "suffix", "equals-ignore-case", "wildcard"];
-/// Operands that are right for each operator.
+/// Operands that are valid for each operator.
 const OPERANDS: [&str; 7] = ["a", "b", "B", "É", "ab", "\u{1}", "1"];
 const WILDCARDS: [&str; 6] = ["*", "a*", "*b*", "a*c", "a*a", "*é*"];
 
@@ -137,7 +137,7 @@ impl Value {
         }
     }
 
-    /// Whether a value that is there fulfils this.
+    /// Returns whether a present value fulfils this.
     fn takes(&self, value: &Scalar) -> bool {
         match (self, value) {
             (Self::Exact(scalar), value) => scalar == value,
@@ -270,7 +270,7 @@ fn agree(a: &[(String, usize)], b: &[(String, usize)]) -> bool {
     a.iter().all(|(list, index)| b.iter().all(|(other, at)| list != other || index == at))
 }
 
-/// Whether the conditions from here on can be met by values that agree with those chosen, and those left for absent are.
+/// Returns whether values that agree with those chosen can meet the remaining conditions, and those left for absent are.
 fn is_followed(
     conditions: &[(String, Vec<Value>)],
     found: &[Found],
@@ -346,7 +346,7 @@ fn values() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Each name once, because an object of a pattern with a name that is there twice is refused.
+/// Each name once: a pattern object with a duplicate name is refused.
 fn unique<T>(members: Vec<(&'static str, T)>) -> Vec<(&'static str, T)> {
     let mut kept: Vec<(&str, T)> = vec![];
     for (name, member) in members {
@@ -369,7 +369,7 @@ fn fields() -> impl Strategy<Value = Fields> {
     })
 }
 
-/// Numbers to decide by, all of them from the first.
+/// Numbers for decisions, used from the first on.
 struct Dice(u64);
 
 impl Dice {
@@ -379,7 +379,7 @@ impl Dice {
     }
 }
 
-/// A document that follows a rule, or nearly so: random documents hardly ever do.
+/// A document that follows a rule, or nearly so: random documents rarely do.
 fn made_for(rule: &[(String, Vec<Value>)], other: &Document, dice: &mut Dice) -> Document {
     let texts = TEXTS.into_iter().map(Scalar::Text);
     let scalars = texts.chain(NUMBERS.map(Scalar::Number)).chain(WORDS.map(Scalar::Word));
@@ -446,7 +446,7 @@ thread_local! {
         let directory = scratch();
         Records { stream: small(&clock()).open(directory.path()).unwrap(), _directory: directory }
     };
-    /// How many documents matched, and how many did not.
+    /// The numbers of documents that matched and that did not.
     static COUNTS: [Cell<u32>; 2] = const { [const { Cell::new(0) }; 2] };
 }
 
@@ -499,7 +499,7 @@ proptest! {
         }
     }
 
-    /// Any pieces of JSON one after the other: the same texts are JSON here as for `serde_json`.
+    /// Any pieces of JSON joined together: the same texts are JSON here as for `serde_json`.
     #[test]
     fn what_is_json_is_what_serde_json_reads(pieces in vec(prop::sample::select(&PIECES), 0..12)) {
         let text = pieces.concat();
@@ -507,7 +507,7 @@ proptest! {
         prop_assert_eq!(matches(r#"{"data": {"none": [{"exists": false}]}}"#, &text), is_json, "{}", text);
     }
 
-    /// A whole document from which a character is taken, or in which one is changed.
+    /// A whole document with one character removed or changed.
     #[test]
     fn damaged_documents_are_json_if_serde_json_reads_them(
         document in documents(),
@@ -604,7 +604,7 @@ const PATTERN_PIECES: [&str; 32] = [
     "\"\"",
 ];
 
-/// The patterns and documents above say something only if both outcomes are frequent.
+/// The patterns and documents above prove something only if both outcomes are frequent.
 #[test]
 fn the_model_sees_both_outcomes() {
     filters_agree_with_a_plain_reading_of_the_rules();

@@ -11,7 +11,7 @@ use streamlog::{Invocation, SECOND, Stream};
 
 const ROUNDS: u64 = 6;
 
-/// What the function knows of its window: the last number of each key, and all records.
+/// The function's state of its window: the last number of each key, and the count of all records.
 type State = (BTreeMap<u64, u64>, Vec<Id>);
 
 /// Not a test: the child that the kill test kills. In its last round, it puts nothing and ends when all windows have.
@@ -65,7 +65,7 @@ fn l1_l2_l3_each_record_counts_in_one_window_wherever_the_process_is_killed() {
     kill_again_and_again(module_path!(), scratch.path(), ROUNDS);
     let put: BTreeSet<Id> = ids(&open(scratch.path(), "clicks")).into_iter().collect();
     assert!(put.len() > 1_000, "{} records are too few for a test", put.len());
-    // A last call that was repeated has the same state.
+    // A repeated last call has the same state.
     let windows: BTreeSet<Vec<u8>> = data(&open(scratch.path(), "windows")).into_iter().collect();
     assert!(windows.len() > 10, "{} windows", windows.len());
     let mut counted = BTreeSet::new();

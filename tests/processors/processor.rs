@@ -1,4 +1,4 @@
-//! Processors with their threads: settings, calls side by side, retries, time limits, windows, what is given up, and other processes: L1, L3, L5,
+//! Processors with their threads: settings, concurrent calls, retries, time limits, windows, discarded records, and other processes: L1, L3, L5,
 //! L7.
 
 use crate::common;
@@ -25,8 +25,8 @@ fn open(path: &Path, clock: &Arc<ManualClock>, shards: u32) -> Stream {
     common::small(clock).shards(shards).open(path).unwrap()
 }
 
-/// Lets time pass until something is so, much faster than the clock on the wall: a call that a loaded machine holds up would take too long, so
-/// that a processor needs a time limit that fits, or none.
+/// Advances the clock until a condition holds, much faster than real time: a call that a loaded machine delays would exceed its limit, so
+/// the processor needs a suitable time limit, or none.
 #[track_caller]
 fn in_time(clock: &ManualClock, what: impl Fn() -> bool) {
     eventually(|| {
@@ -40,7 +40,7 @@ fn texts<'a>(records: impl Iterator<Item = streamlog::Record<'a>>) -> Vec<String
     records.map(|record| String::from_utf8_lossy(record.data()).into_owned()).collect()
 }
 
-/// Starts a processor whose function passes its records on.
+/// Starts a processor whose function forwards its records.
 fn pass_on(options: ProcessorOptions) -> (streamlog::Processor, Receiver<Vec<String>>) {
     let (sender, receiver) = mpsc::channel();
     let processor =
@@ -212,7 +212,7 @@ fn l3_lanes_work_side_by_side_and_keep_the_order_of_each_key() {
     for number in 0..2_000_u32 {
         stream.put(format!("key-{}", number % 40), number.to_string()).unwrap();
     }
-    // Nobody gets on unless four calls are there at the same time.
+    // No call continues until four of them run at the same time.
     let (together, was_together) = (Barrier::new(4), AtomicBool::new(false));
     let (sender, receiver) = mpsc::channel();
     let processor = stream
@@ -262,7 +262,7 @@ fn l5_a_lane_that_fails_holds_up_only_its_keys() {
             Response::done()
         })
         .unwrap();
-    // Far more than a lane keeps ready.
+    // Far more than a lane buffers.
     for number in 0..5_000_u32 {
         let key = if number % 10 == 0 { "bad".to_owned() } else { format!("key-{number}") };
         stream.put(key, "record").unwrap();
@@ -272,7 +272,7 @@ fn l5_a_lane_that_fails_holds_up_only_its_keys() {
         (0..5_000_u32).filter(|number| number % 10 != 0 && !in_the_way(&format!("key-{number}"))).count();
     eventually(|| done.load(Ordering::SeqCst) >= free);
     assert!(processor.stats().errors > 0);
-    // The others were read again where that lane was full.
+    // The others were read again because that lane was full.
     is_broken.store(false, Ordering::SeqCst);
     in_time(&clock, || done.load(Ordering::SeqCst) == 5_000);
     processor.close().unwrap();
@@ -341,7 +341,7 @@ fn l5_a_call_that_never_returns_is_given_up_and_does_not_count_later() {
     assert_eq!(stream.group("audit").describe().unwrap().lag().record_count, 0);
 }
 
-/// Puts a record that fails among others, and has it given up.
+/// Puts a record that fails among others, and lets it be discarded.
 fn give_up(stream: &Stream, clock: &ManualClock, destination: Destination) {
     for number in 0..10 {
         let put =
@@ -376,7 +376,7 @@ fn l5_what_is_given_up_goes_to_a_function() {
         &stream,
         &clock,
         Destination::function(move |discarded| {
-            // Not given up before it is there.
+            // It is not discarded until the destination has it.
             if failures.load(Ordering::SeqCst) > 0 {
                 failures.fetch_sub(1, Ordering::SeqCst);
                 return Err("the destination is not there yet".to_owned());
@@ -466,9 +466,9 @@ fn a_response_with_items_that_failed_is_taken_as_lambda_takes_it() {
         .start(move |invocation| {
             sender.send(texts(invocation.records())).unwrap();
             match calls.fetch_add(1, Ordering::SeqCst) {
-                // The lowest is the checkpoint, and all behind it come again.
+                // The lowest is the checkpoint, and all records from it on come again.
                 0 => Response::item_failures([4.into(), 2.into()]),
-                // One that was not in the batch: all have failed.
+                // Not a record of the batch: all have failed.
                 1 => Response::item_failures([1.into()]),
                 // The first: all have failed.
                 2 => Response::failed_from(2.into()),
@@ -566,7 +566,7 @@ fn l2_a_window_ends_by_the_clock_and_its_state_survives_restarts() {
 fn l2_a_window_that_is_over_waits_for_records_of_it_whose_reads_the_limits_refuse() {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(scratch.path(), &clock, 1);
-    // The first read returns a record of 40 bytes, and the next one has to wait for as many seconds.
+    // The first read returns a record of 40 bytes, and the next one must wait for as many seconds.
     stream.set_limits(Limits::none().read_bytes_per_second(1)).unwrap();
     stream.put("key", format!("first {:40}", "")).unwrap();
     let (sender, ended) = mpsc::channel();
@@ -722,7 +722,7 @@ fn a_dry_run_calls_the_function_with_a_part_of_the_log_and_leaves_nothing_behind
     let aside = open(&scratch.path().join("aside"), &clock, 1);
     let files_before = common::disk_bytes(&scratch.path().join("stream"));
     let (sender, receiver) = mpsc::channel();
-    // The records of 50 to 249 seconds. Those that a 7 divides are bad.
+    // The records of 50 to 249 seconds. Those divisible by 7 are bad.
     let stats = stream
         .processor("audit")
         .starting_position(Position::AtTimestamp(begun + 50 * SECOND))

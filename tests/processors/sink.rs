@@ -1,4 +1,4 @@
-//! Sinks: what a processor puts into another stream is there once, also in a pipeline whose process is killed: L1, L2, L3.
+//! Sinks: records that a processor puts into another stream are there exactly once, also in a pipeline whose process is killed: L1, L2, L3.
 
 use crate::common;
 
@@ -26,7 +26,7 @@ fn l2_what_was_put_before_is_recognised_also_after_a_crash_and_what_is_committed
     let mut sink = Sink::open(&output, &input.group("copy")).unwrap();
     let mut handed_out = 0;
     for round in 0..50_u64 {
-        // Twice, as after a failure, and with two records made of each.
+        // Twice, as after a failure, and with two output records for each.
         for _ in 0..2 {
             for sequence in round * 100..round * 100 + 100 {
                 for index in 0..2 {
@@ -118,7 +118,7 @@ fn a_sink_is_open_once_and_has_the_name_of_a_group() {
     let _other = Sink::open(&stream, &stream.group("other")).unwrap();
 }
 
-/// A stage of the pipeline: passes records on to the next stream. It fails now and then, after some of them.
+/// A stage of the pipeline: forwards records to the next stream. It fails now and then, after some of them.
 fn stage(from: &Stream, to: &Stream, name: &'static str, round: u64) -> Processor {
     let sink = told(Sink::open(to, &from.group(name)));
     let pass_on = move |invocation: &Invocation| -> Result<(), String> {
@@ -135,7 +135,7 @@ fn stage(from: &Stream, to: &Stream, name: &'static str, round: u64) -> Processo
     told(options.backoff(Duration::from_millis(1), Duration::from_millis(5)).start(pass_on))
 }
 
-/// Not a test: the child that the kill test kills. In its last round, it puts nothing and ends when everything has passed.
+/// Not a test: the child that the kill test kills. In its last round, it puts nothing and ends when everything was forwarded.
 #[test]
 fn child() {
     let Some((path, round)) = common::killed::child() else { return };

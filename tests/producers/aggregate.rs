@@ -38,7 +38,7 @@ fn decoded(data: &[u8]) -> Option<Vec<User>> {
     Aggregate::decode(data).map(|aggregate| users(&aggregate))
 }
 
-/// Vectors of other people's encoders: `aws_kinesis_agg`, and the documentation of ex_kpl.
+/// Vectors from other encoders: `aws_kinesis_agg`, and the documentation of ex_kpl.
 #[test]
 fn bytes_are_those_of_other_encoders() {
     let vectors = [
@@ -72,7 +72,7 @@ const A: &str = "1a05 0800 1a0141"; // key 0, data "A"
 const B: &str = "1a05 0801 1a0142"; // key 1, data "B"
 const A7: &str = "1a07 0800 1000 1a0137"; // key 0, explicit hash key 0, data "7"
 
-/// The data of the user records that are handed out, as text; `None` for a plain record.
+/// The returned data of the user records, as text; `None` for a plain record.
 fn outcome(fields: &str) -> Option<(String, bool)> {
     let data = signed(&message(fields));
     let aggregate = Aggregate::decode(&data)?;
@@ -352,7 +352,7 @@ fn any_user() -> impl Strategy<Value = User> {
     (key, hash_key, data)
 }
 
-/// Any bytes, and bytes of which many are fields of an aggregate.
+/// Any bytes, and bytes that contain many fields of an aggregate.
 fn any_message() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(bytes("0a0161")),

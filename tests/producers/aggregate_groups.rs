@@ -1,4 +1,4 @@
-//! Consumer groups that read user records: hand-out, commits within an aggregate, and where the group continues: L1, L3, P4, P6.
+//! Consumer groups that read user records: delivery, commits within an aggregate, and where the group continues: L1, L3, P4, P6.
 
 use crate::common;
 
@@ -143,7 +143,7 @@ fn l1_commits_only_go_forward_and_never_beyond_what_was_handed_out() {
         commit_to(&mut worker, &batch, up_to).unwrap();
         assert_eq!(next(&stream), expected, "{up_to}");
     }
-    // It is handled as a whole, so a worker that did not hear of the parts commits nothing new.
+    // It is handled as a whole, so a worker that does not know of the parts commits nothing new.
     worker.commit_to(batch.shard(), first).unwrap();
     assert_eq!(next(&stream), (1, 0));
     let unread = stream.iterator(batch.shard(), Position::At(1.into())).unwrap().next_batch(1).unwrap();
@@ -298,10 +298,10 @@ fn l3_foreign_aggregates_are_dropped_where_keys_are_hashed_as_in_kinesis() {
 /// A step of a group with one worker.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Puts a record with so many user records.
+    /// Puts a record with this many user records.
     Put(usize),
     Poll,
-    /// Commits up to one of the user records that were handed out and are not committed yet.
+    /// Commits up to one of the received but uncommitted user records.
     Commit(prop::sample::Index),
     CommitBatch,
     /// The worker is replaced by another one; whether the stream is opened again, too.
@@ -332,9 +332,9 @@ proptest! {
         let mut stream = options().open(scratch.path()).unwrap();
         let worker = |stream: &Stream| stream.group(GROUP).worker().batch_records(batch_records).open().unwrap();
         let mut current = worker(&stream);
-        // Numbers of user records: the next one to put, to be handed out, and the first that is not committed.
+        // Numbers of user records: the next one to put, the next one to receive, and the first uncommitted one.
         let (mut put_next, mut handed_out, mut committed) = (0_u32, 0_u32, 0_u32);
-        // What was handed out and is not committed: the number of a user record, and what commits it.
+        // Received but uncommitted: the number of a user record, and the value that commits it.
         let mut outstanding: Vec<(u32, Handled)> = vec![];
         let mut last_batch = None;
         let mut shard = stream.shards()[0].id;

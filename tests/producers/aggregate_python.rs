@@ -182,8 +182,8 @@ fn l6_damaged_aggregates_are_the_same_for_python() {
         flipped[at] ^= 0x10;
         flipped
     }));
-    // Whole and cut messages with the right digest, and fields that are unknown, broken or too many. The Python library takes a field that
-    // is required and missing as 0 or empty, and the KCL does not: `tests/producers/aggregate.rs` has those.
+    // Whole and truncated messages with the right digest, and unknown, broken or surplus fields. The Python library takes a missing required
+    // field as 0 or empty, but the KCL does not: `tests/producers/aggregate.rs` has those.
     damaged.extend((1..whole.len()).map(|len| signed(&whole[..len])));
     let fields = [
         "1a0a 0800 1a0141 2203 0a016b",

@@ -15,7 +15,7 @@ use streamlog::{
 };
 use tempfile::TempDir;
 
-/// How long a test waits for something that must happen. Only a failure takes this long.
+/// The timeout for expected events. Only a failure takes this long.
 const LONG: Duration = Duration::from_secs(300);
 
 fn open(options: StreamOptions) -> (TempDir, Stream) {
@@ -38,7 +38,7 @@ impl Gate {
         let stay = move |outcome: streamlog::Result<Receipt>| {
             outcome.unwrap();
             enter.send(()).unwrap();
-            // Ends with the gate.
+            // Ends when the gate opens.
             let _ = left.recv();
         };
         producer.put_then(&PutRecord::new("gate", "gate"), stay).unwrap();
@@ -212,7 +212,7 @@ fn a_put_waits_for_room() {
     let count = fill(&producer, &[7; 100]);
     std::thread::scope(|scope| {
         let (done, is_done) = channel();
-        // Also larger records, which small ones must not keep out forever.
+        // Also larger records, which small ones must not lock out.
         for len in [100, 7_000, 100, 6_000] {
             let (producer, done) = (&producer, done.clone());
             scope.spawn(move || done.send(producer.put("late", vec![1; len]).map(drop)).unwrap());

@@ -17,7 +17,7 @@ fn number(record: &QueueRecord) -> u32 {
     std::str::from_utf8(&record.record.data).unwrap().parse().unwrap()
 }
 
-/// Receives and acknowledges until the stream is closed, and returns the numbers that came.
+/// Receives and acknowledges until the stream is closed, and returns the received numbers.
 async fn read_all(queue: Queue) -> Vec<u32> {
     let mut read = vec![];
     loop {

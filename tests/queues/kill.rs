@@ -93,7 +93,7 @@ fn say(what: &str, queue: &str, records: &[QueueRecord]) {
     println!("{line}");
 }
 
-/// Receives, and acknowledges in all possible ways. Prints what is received, what is about to be acknowledged, and what is.
+/// Receives, and acknowledges in all possible ways. Prints received records, and records before and after they are acknowledged.
 fn consume(name: &str, queue: &Queue, done_count: &AtomicU64, seed: u64) -> ! {
     let mut dice = seed;
     loop {
@@ -160,10 +160,10 @@ fn spawn_child(path: &Path, round: u64) -> Child {
 /// What the children printed of one queue.
 #[derive(Default)]
 struct Told {
-    /// The records that may be acknowledged, though nobody has said so yet.
+    /// Records that may be acknowledged, though no line has confirmed it yet.
     in_doubt: BTreeSet<Place>,
     acknowledged: BTreeSet<Place>,
-    /// The record of each key that was received last, in the order of the stream.
+    /// The last received record of each key, in the order of the stream.
     last_of_key: BTreeMap<u64, Place>,
     received_count: u64,
 }
@@ -190,7 +190,7 @@ impl Told {
     }
 }
 
-/// Takes in a line. Returns whether it is a report.
+/// Processes a line. Returns whether it is a report.
 fn take_line(told: &mut BTreeMap<&'static str, Told>, line: &str, round: u64) -> bool {
     assert!(!line.starts_with("error"), "round {round}: {line}");
     let mut words = line.split(' ');

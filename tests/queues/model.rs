@@ -42,7 +42,7 @@ enum Operation {
         pick: u8,
     },
     AcknowledgeAll,
-    /// With a handle that any record ever had.
+    /// With any handle that was ever issued.
     AcknowledgeOld {
         pick: u16,
     },
@@ -118,7 +118,7 @@ enum Status {
     Gone,
 }
 
-/// A time by both clocks: what counts while the queue is open, and what counts for the next opening.
+/// A time by both clocks: the first counts while the queue is open, the second for the next opening.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Until {
     elapsed: Duration,
@@ -209,7 +209,7 @@ impl World {
         Until { elapsed: self.clock.elapsed() + delay, time_of_day: self.clock.now() + delay }
     }
 
-    /// What the queue does first in each call.
+    /// The first step of the queue in each call.
     fn settle(&mut self) {
         let (elapsed, max) = (self.clock.elapsed(), self.max_receive_count);
         for record in &mut self.records {
@@ -239,7 +239,7 @@ impl World {
         (key, key.to_le_bytes(), number.to_le_bytes())
     }
 
-    /// Returns whether the queue may hand out a record.
+    /// Returns whether the queue may deliver a record.
     fn is_deliverable(&self, at: usize) -> bool {
         let record = &self.records[at];
         if record.is_dead || record.status != Status::Visible {
@@ -376,7 +376,7 @@ impl World {
                 self.forget_trimmed(shard.id, *middle);
                 self.settle();
                 self.queue().describe().unwrap();
-                // A kill may undo a trim within a segment, but not what the queue has found out.
+                // A kill may undo a trim within a segment, but not what the queue has learned.
                 self.read_on();
             }
             Operation::Split { pick: which } => {
@@ -398,7 +398,7 @@ impl World {
             Operation::Advance { seconds } => self.clock.advance(u32::from(seconds) * SECOND),
             Operation::SetClock { is_forward, hours } => {
                 let by = u32::from(hours) * HOUR;
-                // What is put with a delay counts by the time of day until the queue reads it.
+                // For delayed records, the time of day counts until the queue reads them.
                 self.read_on();
                 self.clock.set(if is_forward { self.clock.now() + by } else { self.clock.now() - by });
             }
@@ -423,7 +423,7 @@ impl World {
         self.check_counts();
     }
 
-    /// Has the queue read everything: nothing new can be handed out.
+    /// Makes the queue read everything: nothing new can be delivered.
     fn read_on(&mut self) {
         for _ in 0..2 {
             self.receive(1_000);
@@ -505,7 +505,7 @@ impl World {
         assert_eq!(counts, expected, "visible and delayed, in flight, dead: {described:?}");
     }
 
-    /// Handles everything that is left.
+    /// Handles all remaining records.
     fn drain(&mut self) {
         for _ in 0..self.records.len() + 10 {
             if self.records.iter().all(|record| record.status == Status::Gone) {

@@ -1,4 +1,4 @@
-//! Queues, rule by rule as Kinesis and SQS have them: visibility timeouts, receipt handles, receive counts, dead letters, starting positions,
+//! Queues, rule by rule as in Kinesis and SQS: visibility timeouts, receipt handles, receive counts, dead letters, starting positions,
 //! order by key, ids, delays, several queues on one stream. L1, L3, L4, P6.
 
 use crate::common;
@@ -343,7 +343,7 @@ fn the_number_of_receives_changes_while_the_queue_is_open() {
     clock.advance(30 * SECOND);
     assert!(receive(&queue, 10).is_empty());
     assert_eq!(numbers(&queue.receive_dead_letters(10, NONE).unwrap()), [0, 1].into());
-    // More receives bring no dead letter back.
+    // More receives do not bring back dead letters.
     queue.set_max_receive_count(None).unwrap();
     clock.advance(30 * SECOND);
     assert!(receive(&queue, 10).is_empty());
@@ -468,7 +468,7 @@ fn l4_beyond_its_bound_a_queue_hands_out_nothing_new_until_something_is_done() {
         let queue = queue.clone();
         move || queue.receive(100, Duration::from_secs(60)).unwrap()
     });
-    // It most likely waits by now. If not, it finds the room at once.
+    // By now it most likely waits. If not, it finds the room immediately.
     thread::sleep(Duration::from_millis(5));
     queue.acknowledge_batch(records[1..4].iter().map(|record| &record.handle)).unwrap();
     let woken = waiter.join().unwrap();
@@ -486,7 +486,7 @@ fn l3_one_record_of_a_key_is_in_flight_and_the_others_wait_in_order() {
     queue.acknowledge(&first[0].handle).unwrap();
     let next = receive(&queue, 100);
     assert_eq!(numbers(&next), [number(&first[0]) + 10].into());
-    // A delay of the first of a key holds back the others.
+    // A delayed first record of a key blocks the others.
     queue.release(&first[1].handle, MINUTE).unwrap();
     assert!(receive(&queue, 100).is_empty());
     // A dead letter does not.
@@ -497,7 +497,7 @@ fn l3_one_record_of_a_key_is_in_flight_and_the_others_wait_in_order() {
     queue.release(&second.handle, NONE).unwrap();
     let after_dead = receive(&queue, 100);
     assert_eq!(numbers(&after_dead), [number(&first[1]) + 10].into());
-    // If it is restored, it comes as soon as none of its key is in flight.
+    // If it is restored, it is delivered as soon as none of its key is in flight.
     let dead = queue.receive_dead_letters(1, NONE).unwrap().remove(0);
     queue.restore(&dead.handle).unwrap();
     assert!(receive(&queue, 100).is_empty());
@@ -573,7 +573,7 @@ fn several_queues_and_groups_of_a_stream_are_each_on_their_own() {
     clock.advance(HOUR);
     assert_eq!((receive(&jobs, 10).len(), receive(&audit, 10).len()), (0, 5));
     assert_eq!(stream.queues().unwrap(), ["audit", "jobs"]);
-    // A queue that is created again is another one.
+    // A queue created again is a new one.
     jobs.close().unwrap();
     stream.delete_queue("jobs").unwrap();
     clock.advance(SECOND);
@@ -720,7 +720,7 @@ fn a_queue_hands_out_what_is_put_while_somebody_waits() {
     let waiter = wait(false);
     queue.release(&record.handle, NONE).unwrap();
     waiter.join().unwrap();
-    // The clock says that the timeout is over, and the record becomes a dead letter.
+    // By the clock, the timeout has ended, and the record becomes a dead letter.
     let waiter = wait(true);
     clock.advance(HOUR);
     let dead = waiter.join().unwrap();
@@ -752,7 +752,7 @@ fn p12_what_retention_drops_is_gone_and_counted() {
     assert_invalid(queue.acknowledge(&in_flight[0].handle));
     assert_eq!(numbers(&receive(&queue, 100)), (5..10).collect());
     assert_eq!(queue.describe().unwrap().expired_count, 5);
-    // Also what was given back, and nobody has looked since.
+    // Also released records, and no one has checked since.
     put(&stream, 10..12);
     let records = receive(&queue, 100);
     stream.trim_before(shard, 12.into()).unwrap();
@@ -818,7 +818,7 @@ fn a_record_that_is_put_again_with_its_id_is_put_once() {
     let again = put(&queue, "a");
     assert_ne!(again, first, "five minutes later it is a new record");
     assert_eq!(receive(&queue, 10).len(), 1);
-    // Several threads with one id put it once.
+    // If several threads use one id, the record is put once.
     let receipts: Vec<Receipt> = thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| put(&queue, "same"))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -857,7 +857,7 @@ fn a_delayed_put_is_handed_out_after_its_delay_and_seen_by_others_at_once() {
     assert!(receive(&queue, 10).is_empty(), "also after a restart");
     clock.advance(SECOND);
     assert_eq!(receive(&queue, 10).len(), 1);
-    // A delay that is no number is none, and one that is too long is cut.
+    // A delay that is not a number is ignored, and one that is too long is cut.
     stream.put_record(&PutRecord::new("key", "1").header("queue-delayed-until", "soon")).unwrap();
     let far = u64::MAX.to_string();
     stream.put_record(&PutRecord::new("key", "2").header("queue-delayed-until", &far)).unwrap();
@@ -896,7 +896,7 @@ fn a_clock_that_is_set_ends_no_timeout_and_prolongs_none() {
     clock.set(clock.now() - 300 * HOUR);
     clock.advance(30 * SECOND);
     receive_one(&queue);
-    // After a restart the time of day counts, and the bound is 12 hours.
+    // After a restart the time of day counts, and the limit is 12 hours.
     clock.set(clock.now() - 200 * HOUR);
     queue.close().unwrap();
     let queue = stream.queue("jobs").open().unwrap();
@@ -914,7 +914,7 @@ fn l1_after_a_power_loss_new_records_with_old_numbers_are_handed_out() {
     put(&stream, 0..5);
     let queue = stream.queue("jobs").open().unwrap();
     queue.acknowledge_batch(receive(&queue, 5).iter().map(|record| &record.handle)).unwrap();
-    // The stream keeps five records, and its queue is told of ten.
+    // The stream keeps five records, but its queue knows of ten.
     common::copy_dir(&before, &after);
     clock.advance(SECOND);
     put(&stream, 5..10);
@@ -966,7 +966,7 @@ fn p9_a_damaged_queue_is_reported_and_salvage_skips_nothing() {
         let queue = stream.queue("jobs").salvage(true).open().unwrap();
         clock.advance(13 * HOUR);
         let handed_out = numbers(&receive(&queue, 1_000));
-        // Of each ten that were received, the first five are done; where the queue does not know that any more, they come again.
+        // Of each ten received records, the first five are done; if the queue no longer knows that, they are delivered again.
         let not_done: BTreeSet<u32> = (0..100).filter(|number| number % 10 >= 5).collect();
         assert!(
             handed_out.is_superset(&not_done),
@@ -974,7 +974,7 @@ fn p9_a_damaged_queue_is_reported_and_salvage_skips_nothing() {
             not_done.difference(&handed_out)
         );
         queue.close().unwrap();
-        // The next opening needs no salvage, and finds what is outstanding.
+        // The next opening needs no salvage, and finds the outstanding records.
         let queue = stream.queue("jobs").open().unwrap();
         assert_eq!(queue.describe().unwrap().in_flight_count, handed_out.len());
         queue.close().unwrap();
@@ -1059,7 +1059,7 @@ fn p6_records_that_damage_took_are_counted_and_the_others_come() {
         let mut places = bytes.windows(key.len()).enumerate().filter(|(_, bytes)| *bytes == key);
         places.next().map(|(at, _)| at).unwrap()
     };
-    // The last record that was handed out, and the next two.
+    // The last delivered record, and the next two.
     let (from, to) = (place_of(b"key-99"), place_of(b"key-212"));
     bytes[from..to].fill(0xa5);
     std::fs::write(&file, bytes).unwrap();

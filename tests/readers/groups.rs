@@ -14,7 +14,7 @@ fn put(stream: &Stream, count: u64) {
     }
 }
 
-/// Handles everything that is there. Returns how many records that were.
+/// Handles all available records. Returns how many there were.
 fn handle_all(worker: &mut Worker) -> usize {
     let mut count = 0;
     while let Some(batch) = worker.poll(Duration::ZERO).unwrap() {
@@ -122,7 +122,7 @@ fn p12_a_hold_counts_for_a_group_in_another_process() {
     assert_eq!(readable(&stream), 500, "what is handled is released");
     drop(worker);
 
-    // Opened again: what was released stays so, and what is handled within counts from then on.
+    // Opened again: released records stay released, and records handled within count from then on.
     stream.close().unwrap();
     let stream = small(&clock).open(scratch.path()).unwrap();
     stream.maintain().unwrap();

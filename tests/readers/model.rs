@@ -1,10 +1,10 @@
-//! Readers and a consumer group in other processes than the writer against a model, over random operations and kills: L8, L1.
+//! Readers and a consumer group in other processes than the writer, compared with a model, over random operations and kills: L8, L1.
 //!
 //! The writer is a child process. It gets its orders line by line, prints each receipt, and is killed in the middle of some of them. Two readers
-//! are here: one keeps up, one lags. Each has an iterator of every shard and one of the whole stream. The group runs in a third process, which is
+//! run here: one keeps up, one lags. Each has an iterator of every shard and one of the whole stream. The group runs in a third process, which is
 //! killed too, or closes the group and opens it again. At times the writer's process has the group meanwhile.
 //!
-//! `STREAMLOG_SEQUENCES=2000` runs so many sequences of orders; `STREAMLOG_SEED=7` runs that one, which a failure names.
+//! `STREAMLOG_SEQUENCES=2000` runs that many sequences of orders; `STREAMLOG_SEED=7` runs the sequence that a failure names.
 
 mod group;
 
@@ -36,7 +36,7 @@ const HOLD_BYTES: u64 = 1 << 30;
 /// A place in the stream: shard and sequence number.
 type Place = (u32, u64);
 
-/// Random numbers that a seed repeats.
+/// Reproducible random numbers.
 struct Random(u64);
 
 impl Random {
@@ -96,7 +96,7 @@ fn child() {
     }
 }
 
-/// Carries out orders until it is to quit, or the model is gone.
+/// Carries out orders until it must quit, or the model is gone.
 fn carry_out_orders(mut carry_out: impl FnMut(&str, &[u64])) {
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
@@ -122,16 +122,16 @@ fn open_group(open: impl Fn() -> Result<Workers, Error>) -> Workers {
     }
 }
 
-/// Says which process has the group.
+/// Prints which process has the group.
 fn say_who(by: &LockedBy) {
     assert!(by.path.ends_with(format!("groups/{GROUP}")) && !by.is_this_process, "{by:?}");
-    // It is not known while the process takes it or leaves it.
+    // It is unknown while a process takes or leaves the group.
     if let Some(id) = by.process_id {
         say(&format!("locked {id}"));
     }
 }
 
-/// Prints a line at once and as a whole, so that a kill leaves no part of one.
+/// Prints a line immediately and as a whole, so that a kill leaves no part of one.
 fn say(line: &str) {
     std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
@@ -271,7 +271,7 @@ impl Process {
         let _ = writeln!(self.orders, "{order}");
     }
 
-    /// Returns the next line, if there is one in that time.
+    /// Returns the next line, if one arrives in time.
     fn next_line(&self, time: Duration) -> Option<String> {
         match self.lines.recv_timeout(time) {
             Ok(line) => Some(line),
@@ -280,7 +280,7 @@ impl Process {
         }
     }
 
-    /// Kills the process. Returns what it had said before.
+    /// Kills the process. Returns its output before that.
     fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         drop(self.orders);
@@ -289,7 +289,7 @@ impl Process {
         lines
     }
 
-    /// Lets the process end by itself. Returns what it says before.
+    /// Lets the process end by itself. Returns its output before that.
     fn quit(mut self) -> Vec<String> {
         self.order("quit");
         drop(self.orders);
@@ -299,29 +299,29 @@ impl Process {
     }
 }
 
-/// What is known of the stream.
+/// What is known about the stream.
 #[derive(Default)]
 struct Truth {
-    /// The numbers of the puts that returned, or that somebody has read.
+    /// The numbers of the puts that returned, or that a reader has seen.
     puts: BTreeMap<Place, u64>,
-    /// When they arrived, once they were read.
+    /// Their arrival times, once they were read.
     arrived: BTreeMap<Place, Timestamp>,
     /// The places of the numbers.
     places: BTreeMap<u64, Place>,
     /// The number after the last put that returned.
     ends: BTreeMap<u32, u64>,
-    /// The highest horizons that were ever seen.
+    /// The highest horizons seen so far.
     horizons: BTreeMap<u32, u64>,
     /// Given up by salvage.
     lost: BTreeSet<Place>,
-    /// Numbers that were sent to the writer, and have not been heard of since.
+    /// Numbers that were sent to the writer, and not reported since.
     sent: BTreeSet<u64>,
-    /// Numbers that a writer was putting when it was killed, and that have not been heard of since.
+    /// Numbers that a killed writer was putting, and that were not reported since.
     unsure: BTreeSet<u64>,
 }
 
 impl Truth {
-    /// Takes over that a record is at a place.
+    /// Records that a record is at a position.
     fn note(&mut self, place: Place, number: u64) {
         if let Some(known) = self.puts.insert(place, number) {
             assert_eq!(known, number, "L8: another record is at {place:?}");
@@ -352,7 +352,7 @@ struct Outside {
     /// The numbers that `lineage` has read, and the last one of each key.
     read: BTreeSet<u64>,
     last_of_key: BTreeMap<Vec<u8>, u64>,
-    /// Batches that stay, whatever becomes of their files.
+    /// Batches that stay readable, whatever happens to their files.
     held: VecDeque<(u64, Batch)>,
 }
 
@@ -371,9 +371,9 @@ struct Model {
     put_count: u64,
     /// The orders that the writer has not carried out yet, each with the numbers of its puts.
     open_orders: VecDeque<std::ops::Range<u64>>,
-    /// Horizons and ends, as the writer last said.
+    /// Horizons and ends, as last reported by the writer.
     state: BTreeMap<u32, (u64, u64)>,
-    /// Where the group is in each shard, and its lag there, as the writer last said.
+    /// The group's position and lag in each shard, as last reported by the writer.
     lag: BTreeMap<u32, (u64, u64)>,
     parents: BTreeMap<u32, Vec<u32>>,
 }
@@ -403,7 +403,7 @@ impl Outside {
         Self { reader, shards: BTreeMap::new(), lineage, read, last_of_key, held: VecDeque::new() }
     }
 
-    /// Takes over what an error says, which must be one that may come. Returns whether there is more to read.
+    /// Processes an error, which must be an allowed one. Returns whether there is more to read.
     fn note_error(error: &Error, truth: &mut Truth) {
         match error {
             Error::Trimmed { shard, requested, horizon } => {
@@ -504,13 +504,13 @@ impl Outside {
         }
     }
 
-    /// Takes over the horizons, to which an iterator may have skipped.
+    /// Processes the horizons, to which an iterator may have skipped.
     fn note_horizons(&self, truth: &mut Truth) {
         let stats = self.reader.stats().unwrap();
         for shard in &stats.shards {
             truth.raise_horizon(shard.shard.get(), shard.horizon.get());
         }
-        // A shard that has only puts of a killed writer is known from what was read.
+        // A shard that has only puts of a killed writer is known from reads.
         let read = truth.puts.keys().map(|place| place.0);
         let shards: BTreeSet<u32> = truth.ends.keys().copied().chain(read).collect();
         for shard in
@@ -576,7 +576,7 @@ impl Model {
     }
 
     fn wait_until_open(&mut self, readers: &mut [&mut Outside]) {
-        // While the stream is being opened, readers have what they know.
+        // While the stream is being opened, readers keep their last state.
         loop {
             match self.next_line(Duration::from_micros(200)) {
                 Some(line) if line == "open" => return,
@@ -591,7 +591,7 @@ impl Model {
         }
     }
 
-    /// Takes over the next line of the writer, if there is one in that time.
+    /// Processes the next line of the writer, if one arrives in time.
     fn next_line(&mut self, time: Duration) -> Option<String> {
         let line = self.writer.as_ref().unwrap().next_line(time)?;
         self.take_line(&line);
@@ -632,7 +632,7 @@ impl Model {
         self.writer.as_mut().unwrap().order(order);
     }
 
-    /// Takes over what the writer has said so far.
+    /// Processes all lines of the writer so far.
     fn hear(&mut self) {
         while self.next_line(Duration::ZERO).is_some() {}
     }
@@ -674,7 +674,7 @@ impl Model {
         }
     }
 
-    /// Kills the writer at some moment of what it has been ordered to do.
+    /// Kills the writer at some moment of its orders.
     fn kill(&mut self, readers: &mut [&mut Outside]) {
         for _ in 0..5 + self.random.below(40) {
             self.random_order();
@@ -699,12 +699,12 @@ impl Model {
         let lines = self.writer.take().unwrap().kill();
         lines.iter().for_each(|line| self.take_line(line));
         self.group_model.note_kill_of_writer();
-        // Only what was being carried out may have had an effect.
+        // Only the order in progress may have had an effect.
         let began = self.open_orders.pop_front().unwrap_or_default();
         let sent = std::mem::take(&mut self.truth.sent);
         self.truth.unsure.extend(began.filter(|number| sent.contains(number)));
         self.open_orders.clear();
-        // What was put is there before anybody opens the stream again.
+        // Puts are there before any process opens the stream again.
         for reader in readers.iter_mut() {
             if self.random.one_in(2) {
                 reader.read_shards(&mut self.truth, &mut self.random, u64::MAX);
@@ -744,7 +744,7 @@ impl Model {
         let (path, now, seed) = (self.path(), self.clock.now().as_micros(), self.random.below(u64::MAX));
         let process = Process::start(format!("group {} {now} {seed}", path.display()));
         self.group_ids.insert(process.child.id());
-        // The writer has said all that it did with the group before this process had it.
+        // The writer reported all its actions with the group before this process had it.
         let mut lines = vec![];
         while lines.last().is_none_or(|line| line != "opened") {
             lines.push(process.next_line(Duration::from_secs(60)).expect("the group does not open"));
@@ -761,7 +761,7 @@ impl Model {
         }
     }
 
-    /// Takes over what the group has said so far.
+    /// Processes all lines of the group so far.
     fn hear_group(&mut self) {
         while self.next_line_of_group(Duration::ZERO) {}
     }
@@ -776,7 +776,7 @@ impl Model {
 
     fn take_line_of_group(&mut self, line: &str) {
         let is_known = self.group_model.take(line, self.is_held(), &mut self.truth);
-        // The harness of the child says how its test went.
+        // The child's harness prints how its test went.
         assert!(is_known || ["", "done"].contains(&line) || line.starts_with("test "), "{line}");
     }
 
@@ -801,7 +801,7 @@ impl Model {
         }
     }
 
-    /// Compares what all processes say of the group, while it does nothing.
+    /// Compares what all processes report about the group, while it is idle.
     fn check_group(&mut self, outside: &Outside) {
         self.group_model.check(&self.state, &self.lag, self.is_held(), &mut self.truth);
         if let Some((process, _)) = &self.group {
@@ -819,7 +819,7 @@ impl Model {
         }
     }
 
-    /// Lets the group handle all that is left, and checks that it was handed everything. What it has handled is then released.
+    /// Lets the group handle everything left, and checks that it received everything. The handled records are then released.
     fn finish_group(&mut self, outside: &mut Outside) {
         self.start_group();
         self.order_group("drain");
@@ -860,7 +860,7 @@ impl Model {
         true
     }
 
-    /// Checks a reader against what the writer says, while that does nothing.
+    /// Checks a reader against the writer's report, while the writer is idle.
     fn check(&mut self, outside: &mut Outside) {
         outside.check_held();
         for shard in outside.reader.shards() {
@@ -894,7 +894,7 @@ impl Model {
         let id = shard.get();
         let (horizon, next) = self.state[&id];
         let places = self.truth.arrived.range((id, horizon)..(id, next));
-        // Not all were read if a writer that was killed had not stored a horizon that it had shown.
+        // Not all were read if a killed writer had not stored a horizon that it had shown.
         let is_lost = |place: &Place| self.truth.lost.contains(place);
         if places.clone().count() as u64 != next - horizon || places.clone().any(|(place, _)| is_lost(place))
         {
@@ -919,7 +919,7 @@ impl Model {
         self.check(keeping_up);
     }
 
-    /// Reads all that is left, and checks that nothing was skipped without an error.
+    /// Reads everything left, and checks that nothing was skipped without an error.
     fn finish(&mut self, mut outside: Outside) {
         outside.read_shards(&mut self.truth, &mut self.random, u64::MAX);
         outside.read_lineage(&mut self.truth, &mut self.random, u64::MAX);
@@ -968,7 +968,7 @@ fn run(seed: u64) {
         if must_salvage {
             model.rest(&mut keeping_up);
             model.close();
-            // The damage is in the bytes that these hold, too.
+            // The damage is also in the bytes of these.
             keeping_up.held.clear();
             lagging.held.clear();
             model.order_group("drop");

@@ -200,7 +200,7 @@ fn l8_a_copy_without_a_writer_is_read_as_the_next_opening_will_find_it() {
     put(&stream, 0..1_000);
     let copy = scratch.path().join("copy");
     common::copy_dir(&scratch.path().join("stream"), &copy);
-    // Power loss: the last frame is torn, and the words in `live` speak of more than there is.
+    // Power loss: the last frame is torn, and the words in `live` claim more than there is.
     let last = common::segment_files(&copy, 0).pop().unwrap();
     let bytes = fs::read(&last).unwrap();
     let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
@@ -297,7 +297,7 @@ fn l8_a_reader_is_told_that_what_it_has_read_was_cut() {
     let mut latest = reader.iterator(shard, Position::Latest).unwrap();
     let mut behind = reader.iterator(shard, Position::At(50.into())).unwrap();
     stream.close().unwrap();
-    // Somebody puts the old files back in the place of the new ones.
+    // Someone puts the old files back in the place of the new ones.
     for file in common::segment_files(&path, 0) {
         fs::remove_file(file).unwrap();
     }
@@ -406,7 +406,7 @@ fn l8_a_waiting_thread_is_woken_by_a_put_a_roll_a_reshard_and_a_trim() {
     assert!(!child.wait(Duration::from_millis(20)).unwrap(), "another process may open the stream again");
 }
 
-/// Shards 0 and 63 have one mark in the bell.
+/// Shards 0 and 63 share one mark in the bell.
 #[test]
 fn l8_a_put_to_another_shard_takes_no_mark_from_those_who_wait() {
     let scratch = common::scratch();
@@ -577,7 +577,7 @@ fn l8_a_snapshot_is_read_as_it_is_after_it_was_opened_and_renewed() {
         let expected: Vec<_> = (0..round * 500 + 500).collect();
         assert_eq!(read_all(&StreamReader::open(&target).unwrap()), expected);
         if round % 2 == 0 {
-            // From now on it has words of its own, which the next snapshot makes worthless.
+            // From now on it has words of its own, which invalidate the next snapshot.
             small(&clock()).open(&target).unwrap().close().unwrap();
             assert_eq!(read_all(&StreamReader::open(&target).unwrap()), expected);
         }

@@ -19,7 +19,7 @@ fn text(record: &OwnedRecord) -> &str {
     std::str::from_utf8(&record.data).unwrap()
 }
 
-/// Runs a replay to its end and moves the clock as it asks for. Returns each record with the time at which it came.
+/// Runs a replay to its end, and advances the clock as it requests. Returns each record with the time at which it came.
 fn run(replay: &mut Replay, clock: &ManualClock) -> Vec<(Duration, Record)> {
     let begun = streamlog::Clock::elapsed(clock);
     let mut replayed = vec![];
@@ -255,7 +255,7 @@ enum Operation {
     Advance(u16),
     Split(prop::sample::Index),
     Merge(prop::sample::Index),
-    /// Time passes, and retention drops what is too old by then, whole shards included.
+    /// Time passes, and retention drops what is too old by then, including whole shards.
     Expire,
 }
 

@@ -1,7 +1,7 @@
 //! Readers in other processes while a writer puts, rolls, trims and reshards as fast as it can, and is killed: L8.
 //!
-//! There is no model here, only what every reader can check by itself, and as many moments as possible at which the processes meet.
-//! `STREAMLOG_SECONDS=300` lets it run so long.
+//! There is no model here, only checks that every reader can make by itself, and as much interleaving of the processes as possible.
+//! `STREAMLOG_SECONDS=300` lets it run that long.
 
 use crate::common;
 
@@ -19,7 +19,7 @@ use streamlog::{
 const CHILD: &str = "STREAMLOG_READER_STRESS";
 const KEYS: u64 = 4;
 
-/// What a record holds: its key, the round of its writer, and its number among those of the key in that round.
+/// The contents of a record: its key, the round of its writer, and its number among those of the key in that round.
 fn data_of(key: u64, round: u64, number: u64) -> Vec<u8> {
     let mut data = [key, round, number].map(u64::to_le_bytes).concat();
     data.resize(24 + (number * 37 % 2_000) as usize, (key ^ round ^ number) as u8);
@@ -107,7 +107,7 @@ fn read(path: &Path, seed: u64) {
     println!("read {} {} {}", counts[0], counts[1], counts[2]);
 }
 
-/// Waits for the parent to say something, for a moment.
+/// Waits a moment for a message of the parent.
 fn is_stdin_closed() -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let stdin = std::io::stdin();
@@ -116,7 +116,7 @@ fn is_stdin_closed() -> bool {
     poll(&mut fds, Some(&time)).unwrap() > 0
 }
 
-/// Batches that stay, whatever becomes of their files.
+/// Batches that stay readable, whatever happens to their files.
 #[derive(Default)]
 struct Held(VecDeque<(u32, Batch)>);
 
@@ -170,7 +170,7 @@ fn tail(reader: &StreamReader, shared: &Shared, _: u64) {
     }
 }
 
-/// Reads here and there.
+/// Reads at random places.
 fn seek(reader: &StreamReader, shared: &Shared, mut seed: u64) {
     let mut held = Held::default();
     while !shared.is_over.load(Ordering::Relaxed) {

@@ -18,7 +18,7 @@ fn stream(directory: &tempfile::TempDir, shards: u32) -> Stream {
     StreamOptions::new().shards(shards).segment_bytes(1 << 20).open(directory.path().join("clicks")).unwrap()
 }
 
-/// Puts so many records for each of so many keys, which count up from a number.
+/// Puts this many records for each of this many keys, which count up from a number.
 fn put(stream: &Stream, keys: u64, from: u64, records: u64) {
     for number in from..from + records {
         for key in 0..keys {
@@ -31,7 +31,7 @@ fn until_relayed(relay: &Relay, records: u64) {
     until("all is relayed", || relay.stats().records + relay.stats().discarded >= records);
 }
 
-/// Checks that each key has all its numbers up to this one, and in order where they come for the first time. Returns the number of copies.
+/// Checks that each key has all its numbers up to this one, with first occurrences in order. Returns the number of copies.
 fn check_order(messages: &[Received], keys: u64, records: u64) -> usize {
     let mut numbers: BTreeMap<&[u8], Vec<u64>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -113,7 +113,7 @@ fn keys_go_where_other_clients_of_kafka_send_them_or_where_the_stream_does() {
     }
 }
 
-/// Relays while a closure disturbs the cluster, and returns what is in the topic.
+/// Relays while a closure disturbs the cluster, and returns the contents of the topic.
 fn relay_meanwhile(kafka: &common::kafka::Cluster, lanes: usize, disturb: impl Fn(u64)) -> Vec<Received> {
     let (keys, rounds) = (40, 60);
     let directory = common::scratch();
@@ -140,8 +140,8 @@ fn relay_meanwhile(kafka: &common::kafka::Cluster, lanes: usize, disturb: impl F
     messages
 }
 
-/// About once in thirty runs, this finds records missing. The mock cluster does not check the sequence numbers of an idempotent producer, as Kafka does: it
-/// stores a later request while the leader before has refused an earlier one, and the client takes the answer for both.
+/// About once in thirty runs, records are missing. Unlike Kafka, the mock cluster does not check the sequence numbers of an idempotent producer: it
+/// stores a later request after the previous leader has refused an earlier one, and the client takes the answer for both.
 #[test]
 #[ignore = "the mock cluster does not check sequence numbers"]
 fn r1_nothing_is_lost_and_keys_stay_in_order_while_brokers_hand_over_partitions() {
@@ -183,7 +183,7 @@ fn r1_nothing_is_lost_and_keys_stay_in_order_while_requests_fail() {
             Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
             Code::RD_KAFKA_RESP_ERR__TRANSPORT,
             Code::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
-            // Not to be tried again by librdkafka: it ends the producer.
+            // librdkafka must not retry this error: it ends the producer.
             Code::RD_KAFKA_RESP_ERR_INVALID_REQUIRED_ACKS,
         ];
         kafka.request_errors(RDKafkaApiKey::Produce, &[codes[round as usize % codes.len()]]);

@@ -1,6 +1,6 @@
-//! Relays to Amazon Kinesis, which a gateway in this process plays with the limits of Kinesis: P1, P3, L1.
+//! Relays to Amazon Kinesis, simulated by a gateway in this process with the limits of Kinesis: P1, P3, L1.
 //!
-//! kinesalite and moto play it, too, if they are installed: see `tests/gateway/clients.rs`.
+//! kinesalite and moto are also tested, if they are installed: see `tests/gateway/clients.rs`.
 
 use crate::common;
 
@@ -42,7 +42,7 @@ impl Near {
         self.put.lock().unwrap().entry(key.to_owned()).or_default().push(data.to_vec());
     }
 
-    /// Puts so many numbered records. Some keys have many of them.
+    /// Puts this many numbered records. Some keys have many of them.
     fn put_many(&self, count: u64) {
         let before: usize = self.put.lock().unwrap().values().map(Vec::len).sum();
         for number in before as u64..before as u64 + count {
@@ -59,7 +59,7 @@ impl Near {
         self.put.lock().unwrap().values().map(|records| records.len() as u64).sum()
     }
 
-    /// Waits until all is relayed, and closes the relay.
+    /// Waits until everything is relayed, and closes the relay.
     #[track_caller]
     fn finish(&self, relay: Relay) {
         wait_until("all is relayed", || relay.stats().records >= self.count() || relay.is_over());
@@ -70,7 +70,7 @@ impl Near {
         assert_eq!(lag.record_count, 0, "all is committed");
     }
 
-    /// Checks that the stream on the other side has everything, in the order of each key. `is_once` says that nothing may be there twice.
+    /// Checks that the destination has everything, in the order of each key. `is_once` says that nothing may be there twice.
     #[track_caller]
     fn check(&self, mut found: BTreeMap<String, Vec<Vec<u8>>>, is_once: bool) {
         for (key, put) in &*self.put.lock().unwrap() {
@@ -140,7 +140,7 @@ fn p3_everything_arrives_in_order_in_aggregates_when_shards_are_not_known() {
 
 #[test]
 fn p3_what_is_throttled_is_sent_again_in_order() {
-    // A shard takes 1,000 records at once, and then nothing until time passes.
+    // A shard takes 1,000 records immediately, and then nothing until time passes.
     let clock = common::clock();
     let (near, far) = (Near::new(2), Far::with_clock(Limits::kinesis(), Arc::clone(&clock) as _));
     far.create("far", 1);
@@ -167,15 +167,15 @@ fn a_relay_that_paces_itself_is_hardly_throttled_and_not_slower_than_the_limits(
     let relay = near.relay().lanes(4).to_kinesis(&far.client(), "far").start().unwrap();
     wait_until("all is relayed", || relay.stats().records >= 6_000);
     let (stats, took) = (relay.stats(), begun.elapsed());
-    // What is planned together arrives closer together on a busy machine, so some records come too early.
+    // On a busy machine, requests arrive closer together than planned, so some records come too early.
     assert!(stats.throttled < 600, "{stats:?}");
-    // Of the shard with more records, a second's worth goes at once.
+    // For the busier shard, one second's worth passes immediately.
     assert!(took < Duration::from_secs(20), "{took:?} {stats:?}");
     near.finish(relay);
     near.check(far.read("far"), true);
 }
 
-/// Relays while the shards of the other side are split and merged.
+/// Relays while the shards of the destination are split and merged.
 fn relay_while_the_other_side_reshards(set: impl Fn(KinesisRelayOptions) -> KinesisRelayOptions) {
     let (near, far) = (Near::new(2), Far::new(Limits::none()));
     far.create("far", 1);
@@ -259,7 +259,7 @@ fn l1_a_link_that_is_down_for_days_loses_nothing_that_is_held_and_counts_what_is
         let stream = options.open(scratch.path().join("near")).unwrap();
         let relay = stream.relay("up").batch_size(10);
         let relay = if is_held { relay.hold(1 << 30) } else { relay };
-        // The stream is not there yet, which is as good as a link that is down.
+        // The stream does not exist yet, which counts as a link that is down.
         let relay = relay.to_kinesis(&far.client(), "far").start().unwrap();
         for number in 0..3_000u64 {
             stream.put("a", format!("{number:0100}")).unwrap();
@@ -271,7 +271,7 @@ fn l1_a_link_that_is_down_for_days_loses_nothing_that_is_held_and_counts_what_is
         clock.advance(3 * DAY);
         stream.maintain().unwrap();
         far.create("far", 1);
-        // What is on its way may be sent although retention has dropped it. So the lag does not say that all is over.
+        // Records in flight may be sent although retention has dropped them. So the lag does not show when everything is over.
         wait_until("all is relayed or counted", || {
             clock.advance(SECOND);
             let stats = relay.stats();
@@ -281,7 +281,7 @@ fn l1_a_link_that_is_down_for_days_loses_nothing_that_is_held_and_counts_what_is
         assert_eq!(stats.skipped == 0, is_held, "{stats:?}");
         assert_eq!(stats.records == 3_000, is_held, "{stats:?}");
         let found = far.read("far").remove("a").unwrap();
-        // What was under way when the clock jumped is sent, and does not count.
+        // Records in flight when the clock jumped are sent, but not counted.
         assert!(found.len() as u64 >= stats.records && found.len() <= 3_000, "{}", found.len());
         assert!(found.is_sorted(), "in order");
         relay.close().unwrap();
@@ -347,7 +347,7 @@ fn p1_a_batch_is_sent_when_the_one_before_it_is_committed_so_that_a_crash_repeat
     let relay = near.relay().batch_size(BATCH as usize).to_kinesis(&client(proxy.address), "far");
     near.finish(relay.pacing(false).start().unwrap());
     let seen = seen.lock().unwrap();
-    // Each batch is one request, because it has no key twice.
+    // Each batch is one request, because no key occurs twice in it.
     assert!(seen.iter().copied().eq((0..300).step_by(BATCH as usize)), "{seen:?}");
 }
 
@@ -379,7 +379,7 @@ fn a_relay_whose_link_is_down_ends_when_it_is_closed_and_goes_on_later() {
 
 type GivenUp = Arc<Mutex<BTreeMap<String, String>>>;
 
-/// Returns a destination that keeps why records were given up, by their key.
+/// Returns a destination that records why records were given up, by key.
 fn given_up() -> (GivenUp, Destination) {
     let kept = GivenUp::default();
     let keep = Arc::clone(&kept);
@@ -557,7 +557,7 @@ fn aggregates_go_through_as_they_are_where_readers_take_them_and_as_user_records
     }
 }
 
-/// Relays to another implementation of Kinesis, with everything that each has to answer right.
+/// Relays to another implementation of Kinesis, using everything that each one answers correctly.
 fn relay_to(server: &Server, concurrency: usize) {
     for (name, aggregate) in [("plain", false), ("packed", true)] {
         let near = Near::new(2);
@@ -592,7 +592,7 @@ fn p3_kinesalite_gets_everything_in_order() {
 #[test]
 fn p3_moto_gets_everything_in_order() {
     let Some(server) = Server::moto() else { return };
-    // It loses records of requests that come at the same time, and says so in its code.
+    // It loses records of concurrent requests, as its own code says.
     relay_to(&server, 1);
 }
 

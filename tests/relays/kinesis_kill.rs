@@ -1,5 +1,5 @@
 //! Kills a process with a relay to Kinesis at random moments, while shards split and merge on both sides: nothing is lost, the order of each key holds,
-//! and what comes twice is at most a batch of each lane. Then kills the other side: P1, P3, L1.
+//! and duplicates are at most a batch of each lane. Then kills the other side: P1, P3, L1.
 
 use crate::common;
 
@@ -93,7 +93,7 @@ fn p1_p3_l1_all_is_relayed_in_order_and_at_most_a_batch_of_each_lane_twice_where
             twice += 1;
         }
     }
-    // What comes twice is recognised by its place. Without that, each key is complete and in order.
+    // Duplicates are recognised by their place. Without them, each key is complete and in order.
     assert!(found == put, "{} of {} places", places.len(), all.len());
     let most = ROUNDS as usize * SHARDS * LANES * BATCH;
     assert!(twice <= most, "{twice} came twice, of {}", all.len());

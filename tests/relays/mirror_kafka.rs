@@ -1,4 +1,4 @@
-//! Mirrors of a topic of Kafka, while brokers fail, partitions move, requests get lost, and the process is killed.
+//! Mirrors of a Kafka topic, while brokers fail, partitions move, requests get lost, and the process is killed.
 
 use crate::common;
 
@@ -29,13 +29,13 @@ fn mirror(stream: &Stream, servers: &str) -> Mirror {
 }
 
 fn producer(servers: &str) -> BaseProducer {
-    // So the numbers of a key are in order also while requests fail.
+    // So the numbers of a key are in order even if requests fail.
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers).set("partitioner", "murmur2").set("max.in.flight", "1");
     config.set("reconnect.backoff.max.ms", "200").create().unwrap()
 }
 
-/// Sends so many records for each of so many keys, which count up from a number.
+/// Sends this many records for each of this many keys, which count up from a number.
 fn send(producer: &BaseProducer, keys: u64, from: u64, records: u64) {
     for number in from..from + records {
         for key in 0..keys {
@@ -71,7 +71,7 @@ fn check_exact(stream: &Stream, keys: u64, records: u64) {
     }
     assert_eq!(numbers.len() as u64, keys);
     for (key, mut numbers) in numbers {
-        // The cluster may have one twice that was sent again after its answer got lost: those are two records.
+        // The cluster may have a record twice if its answer got lost and it was sent again: those count as two records.
         numbers.dedup();
         assert!(numbers.is_sorted(), "{}: {numbers:?}", String::from_utf8_lossy(key));
         assert_eq!(numbers, (0..records).collect::<Vec<_>>());
@@ -314,7 +314,7 @@ fn child() {
     let mirror = killed::told(mirror.start());
     killed::note_begun();
     while round < rounds.parse().unwrap() {
-        // Now and then, something is committed before it is killed.
+        // Sometimes something is committed before it is killed.
         let _ = stream.sync();
         thread::sleep(Duration::from_millis(50));
     }
@@ -322,7 +322,7 @@ fn child() {
     killed::told(mirror.close());
 }
 
-/// Ends the thread that sends also if the test fails.
+/// Stops the sending thread even if the test fails.
 struct EndOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for EndOnDrop<'_> {
@@ -348,7 +348,7 @@ fn m1_a_killed_mirror_has_put_each_record_exactly_once() {
         });
         let variables = [("KAFKA_SERVERS", servers.clone()), ("KAFKA_ROUNDS", rounds.to_string())];
         killed::kill_each_with(module_path!(), directory.path(), rounds, &variables, |round| {
-            // The last child, which is not killed, has an end to come to.
+            // The last child is not killed, so the source must end for it.
             is_over.store(round + 1 == rounds, Ordering::Relaxed);
             Duration::from_millis(100 + round * 173 % 400)
         });

@@ -1,4 +1,4 @@
-//! Mirrors of streams of Kinesis, as the gateway, Kinesalite and Moto serve them: L1, L2, L3, L5.
+//! Mirrors of Kinesis streams, as served by the gateway, Kinesalite and Moto: L1, L2, L3, L5.
 
 use crate::common;
 
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const KEYS: u64 = 20;
 
-/// A stream of Kinesis in this process, and one into which it is mirrored.
+/// A Kinesis stream in this process, and a stream that mirrors it.
 struct World {
     running: Option<RunningGateway>,
     address: SocketAddr,
@@ -25,7 +25,7 @@ struct World {
     store: Store,
     source: Stream,
     local: Stream,
-    /// How many records each key has.
+    /// The number of records of each key.
     keys: BTreeMap<u64, u64>,
     scratch: TempDir,
 }
@@ -71,7 +71,7 @@ impl World {
         self.running = Some(gateway(&self.store, &self.limits, &self.clock, self.address));
     }
 
-    /// Waits until all was mirrored, and checks that each record is there once and in the order of its key.
+    /// Waits until everything was mirrored, and checks that each record is there once and in the order of its key.
     #[track_caller]
     fn check(&self, mirror: &Mirror) {
         let count: u64 = self.keys.values().sum();
@@ -117,7 +117,7 @@ fn count_of(stream: &Stream) -> u64 {
     stream.stats().unwrap().shards.iter().map(|shard| shard.record_count()).sum()
 }
 
-/// Returns the records of a stream that a mirror has put, each with its key and its number.
+/// Returns the records that a mirror has put, each with its key and its number.
 fn ids(stream: &Stream) -> Vec<(u64, u64)> {
     let mut ids = vec![];
     common::killed::for_each(stream, |_, record| {
@@ -158,7 +158,7 @@ fn l2_a_stream_is_mirrored_once_in_order_through_splits_and_merges_on_both_sides
     assert_eq!((described.kind.as_str(), described.origin.as_str()), ("kinesis", "orders"));
     assert_eq!(described.partitions.len(), stats.partitions.len());
     assert_eq!(world.local.mirrors().unwrap(), ["down"]);
-    // Started again, it goes on.
+    // After a restart, it continues.
     world.put(300);
     let mirror = world.mirror().start().unwrap();
     world.check(&mirror);
@@ -184,7 +184,7 @@ fn l5_a_gateway_that_goes_away_and_comes_back_is_waited_for() {
 
 #[test]
 fn l5_what_kinesis_limits_throttle_is_read_later() {
-    // A shard hands out 10 MiB at a time, and then nothing until 2 MiB a second make up for that.
+    // A shard returns up to 10 MiB in one read, and then nothing until 2 MiB a second have made up for that.
     let clock = common::clock();
     let mut world = World::new(1, Limits::none(), Some(Arc::clone(&clock)));
     world.put_with(500, &"x".repeat(30_000));
@@ -306,7 +306,7 @@ fn l1_a_mirror_ends_with_its_stream() {
     assert!(matches!(mirror.close(), Err(streamlog::Error::Closed)));
 }
 
-/// Mirrors a stream of another server than ours.
+/// Mirrors a stream of another server.
 fn mirror_from(server: &Server, splits: bool) {
     let scratch = common::scratch();
     let local = StreamOptions::new().shards(2).open(scratch.path()).unwrap();

@@ -1,4 +1,4 @@
-//! A mirror whose process is killed again and again, while the stream of Kinesis gets records and is split and merged: L1, L2, L3.
+//! A mirror whose process is killed repeatedly, while the Kinesis stream gets records and is split and merged: L1, L2, L3.
 
 use crate::common;
 

@@ -1,4 +1,4 @@
-//! One code on both sides: processors on a topic of Kafka, which librdkafka's mock cluster plays: L1, L2, L3.
+//! The same code on both sides: processors on a Kafka topic, simulated by librdkafka's mock cluster: L1, L2, L3.
 
 use crate::common;
 
@@ -59,11 +59,11 @@ fn committed(servers: &str, group: &str) -> i64 {
     committed.elements().iter().map(offset).sum()
 }
 
-/// What a worker got: each with its partition.
+/// The events of a worker, each with its partition.
 type Got = Arc<Mutex<Vec<(u32, String)>>>;
 type Windows = Arc<Mutex<BTreeMap<u64, u64>>>;
 
-/// Counts events in windows of ten seconds, wherever they are.
+/// Counts events in windows of ten seconds, for any source.
 fn start_counting(options: ProcessorOptions, windows: &Windows, idle: Duration) -> Processor {
     let windows = Arc::clone(windows);
     let options = options.parallelization_factor(2).batch_size(7).tumbling_window(10 * SECOND);
@@ -193,7 +193,7 @@ fn l1_l3_workers_share_the_partitions_and_take_over_from_one_that_ends() {
     }
 }
 
-/// Not a test: a worker that is killed. It writes down which windows have ended: the partition, the start, and how many events it has counted.
+/// Not a test: a worker that is killed. It records which windows have ended: the partition, the start, and the number of events counted.
 #[test]
 fn child() {
     let Ok(servers) = std::env::var("STREAMLOG_SOURCE_KAFKA") else { return };
@@ -219,7 +219,7 @@ fn child() {
     std::process::exit(0);
 }
 
-/// Returns the windows that have ended: the partition, the start, and the events. A window that was ended twice has counted the same both times.
+/// Returns the windows that have ended: the partition, the start, and the events. A window that ended twice has the same count both times.
 fn ended(out: &Path) -> BTreeMap<(String, u64), u64> {
     let text = std::fs::read_to_string(out).unwrap_or_default();
     let mut windows = BTreeMap::new();

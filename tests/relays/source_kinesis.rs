@@ -1,4 +1,4 @@
-//! One code on both sides: processors on streams of Kinesis, which our gateway serves, with leases in DynamoDB, which moto plays: L1, L2, L3, L5.
+//! The same code on both sides: processors on Kinesis streams, served by our gateway, with leases in DynamoDB, simulated by moto: L1, L2, L3, L5.
 //!
 //! moto needs Python, which `.ci/run` installs. Without it, a test prints a note and passes; if `STREAMLOG_PYTHON` says that it is there, and it is
 //! not, the test fails.
@@ -80,7 +80,7 @@ fn second(record: &Record<'_>) -> Result<Timestamp, String> {
     Ok(Timestamp::from_millis(second * 1_000))
 }
 
-/// What came of a rule: for each window, how many events it has; and what was given up.
+/// The result of a rule: the event count of each window, and the records given up.
 #[derive(Debug, Default)]
 struct Outcome {
     windows: Mutex<BTreeMap<u64, u64>>,
@@ -122,7 +122,7 @@ fn start_rule(options: ProcessorOptions, outcome: &Arc<Outcome>) -> Processor {
         .unwrap()
 }
 
-/// Puts the events of a minute, some of them out of order, unwanted or poisonous. Returns how many the windows have to count.
+/// Puts the events of a minute, some of them out of order, unwanted or poisonous. Returns how many the windows must count.
 fn put_events(stream: &Stream) -> u64 {
     let mut counted = 0;
     for at in 0..600_u64 {
@@ -170,7 +170,7 @@ fn l1_l2_a_rule_gives_the_same_on_a_stream_and_on_kinesis() {
 
 #[test]
 fn a_processor_begins_at_a_time_or_after_what_is_there() {
-    // With more shards, the first record may come from one, and the last be put into another before the processor has begun there.
+    // With more shards, the first record may come from one before the processor has started in the other, which gets the last record.
     let Some(world) = World::new(1) else { return };
     let put = |number: u32| {
         world.stream.put(format!("key {number}"), number.to_string()).unwrap();
@@ -291,13 +291,13 @@ fn l3_children_come_after_their_parents_and_a_window_ends_with_its_shard() {
     }
 }
 
-/// Returns how many events a shard has that is open, apart from those of the last round.
+/// Returns how many events an open shard has, apart from those of the last round.
 fn in_lower(events: &[(u32, Vec<String>, Option<u64>)]) -> u64 {
     let texts = events.iter().filter(|(shard, ..)| *shard == 2).flat_map(|(_, texts, _)| texts);
     texts.filter(|text| text.ends_with(" 1")).count() as u64
 }
 
-/// Not a test: a worker that is killed. It writes down what it gets, until its standard input ends.
+/// Not a test: a worker that is killed. It records its events until its standard input ends.
 #[test]
 fn child() {
     let Ok(kinesis) = std::env::var("STREAMLOG_SOURCE_KINESIS") else { return };
@@ -350,7 +350,7 @@ impl Worker {
         Self { process, out }
     }
 
-    /// Returns what it got, and from which shards.
+    /// Returns the records that it received, and from which shards.
     fn got(&self) -> Vec<(String, String, String)> {
         got(&self.out)
     }
@@ -386,7 +386,7 @@ fn l1_l5_leases_of_a_worker_that_is_killed_pass_on() {
         }
         put
     };
-    // The first to come has all shards, until the other steals some.
+    // The first worker has all shards, until the other steals some.
     until("both have shards of their own", || {
         put_some(40);
         std::thread::sleep(Duration::from_millis(200));
@@ -402,7 +402,7 @@ fn l1_l5_leases_of_a_worker_that_is_killed_pass_on() {
     until(&format!("all {total} are there"), || all() == total);
     let again = one.got().len() + other.got().len() - total;
     assert!(again <= 4 * 500, "{again} came again");
-    // Each worker got the records of a shard in their order, but for those that came again.
+    // Each worker got the records of a shard in order, except for redelivered ones.
     for worker in [&one, &other] {
         let mut last: BTreeMap<String, u128> = BTreeMap::new();
         let mut behind = 0;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use streamlog::query::{Catalog, Schema};
 use streamlog::{PutRecord, SECOND, Stream, StreamOptions};
 
-/// Queries in the SQL that both understand. Those that end in ORDER BY are compared in order.
+/// Queries in SQL that both engines accept. Those that end in ORDER BY are compared in order.
 const QUERIES: &[&str] = &[
     // System columns.
     "SELECT count(*) FROM clicks",
@@ -92,7 +92,7 @@ const QUERIES: &[&str] = &[
     "SELECT count(*) FROM clicks, users WHERE _shard = 0 AND _sequence < 5",
 ];
 
-/// Puts rows of all kinds into shards of which some are closed by a split and a merge.
+/// Puts rows of all kinds into shards, some of which are closed by a split and a merge.
 fn fill(stream: &Stream, clock: &streamlog::ManualClock) {
     let pages = [Some("/"), Some("/cart"), Some("/p/17"), Some("/Zoë \"x\""), None];
     for number in 0..1_500_u64 {
@@ -145,7 +145,7 @@ fn write_parquet(path: &Path, schema: &SchemaRef, batches: &[RecordBatch]) {
     writer.close().unwrap();
 }
 
-/// Returns a value as the program in Python writes DuckDB's.
+/// Returns a value as the Python program prints DuckDB's.
 fn plain(column: &ArrayRef, row: usize) -> Value {
     if column.is_null(row) {
         return Value::Null;
@@ -201,7 +201,7 @@ fn queries_return_what_duckdb_returns_for_the_same_rows() {
     std::fs::write(&users, lines).unwrap();
     let catalog = Catalog::new().stream("clicks", &stream, Schema::json(COLUMNS).unwrap()).unwrap();
     let catalog = catalog.file("users", &users).unwrap();
-    // What is put from now on is not in the Parquet files; the queries below do not put anything.
+    // Later records are not in the Parquet files; the queries below do not put any.
     let mut tables = json!({});
     for table in ["clicks", "users"] {
         let columns = if table == "clicks" {

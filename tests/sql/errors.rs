@@ -1,4 +1,4 @@
-//! What is answered to statements that cannot be run: each text, as a person reads it.
+//! The error texts of statements that cannot be run.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ fn each_error_says_what_is_wrong_where_and_what_to_write_instead() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
-/// Statements, and what is answered.
+/// Statements, and their errors.
 const ERRORS: &[(&str, &str)] = &[
     (
         r"SELECT pgae FROM clicks",

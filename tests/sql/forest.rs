@@ -1,4 +1,4 @@
-//! `random_cut_forest` against the package `rrcf` from PyPI, which `.ci/run` installs, and across restarts.
+//! `random_cut_forest` compared with the package `rrcf` from PyPI, which `.ci/run` installs, and across restarts.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -15,10 +15,10 @@ use crate::common;
 use common::pumps::{open, texts, wait_until_read};
 use common::waiting::eventually_or;
 
-/// How many rows are compared with each other.
+/// The number of rows in a window.
 const WINDOW: usize = 48;
 
-/// Rows of two numbers: a wave and noise, some of which are alike, with a few that stand out.
+/// Rows of two numbers: a wave and noise, some of them equal, with a few outliers.
 fn values() -> Vec<[f64; 2]> {
     let mut state = 0x2545_F491_4F6C_DD1D_u64;
     let mut noise = || {
@@ -87,7 +87,7 @@ fn scores_are_those_of_rrcf() {
         let answers = rrcf(&python, &json!({"windows": windows, "trees": 150}));
         let mut sum = 0.0;
         for (&end, (mean, variance)) in ends.iter().zip(&answers) {
-            // Both are means of a random number: of 100 trees, and of 150.
+            // Both are sample means: of 100 trees, and of 150.
             let error = (variance / 100.0 + variance / 150.0).sqrt().max(0.01);
             let off = (scores[end] - mean) / error;
             assert!(
@@ -99,7 +99,7 @@ fn scores_are_those_of_rrcf() {
         }
         let bias = sum / (ends.len() as f64).sqrt();
         assert!(bias.abs() < 5.0, "{names}: all scores together are {bias} standard errors off");
-        // What stands out is found. Its score is more than twice that of any other row.
+        // Outliers are found: they score more than twice as high as any other row.
         let is_odd = |row: usize| row % 67 == 66 || columns.len() > 1 && row.is_multiple_of(50);
         let most = |odd: bool| {
             (WINDOW..values.len())
@@ -139,7 +139,7 @@ fn l2_a_pump_that_begins_again_scores_as_one_query_of_all_rows() {
         put(&world.stream, &world.clock, rows);
         world.clock.advance(SECOND);
         wait_until_read(&pump, rows.len() as u64);
-        // In one of the parts, rows have been read and not been scored.
+        // In one of the parts, rows have been read but not scored.
         if part != 1 {
             eventually_or(
                 || texts(&output).len() == 30 * (part + 1),

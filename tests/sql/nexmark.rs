@@ -1,9 +1,9 @@
-//! Queries of Nexmark, the benchmark of stream processors, over auctions and bids that a generator of our own makes: each runs as a pump, and has to put what the
-//! same question returns over the finished data.
+//! Queries of Nexmark, the stream-processing benchmark, over generated auctions and bids. Each runs as a pump, whose output must equal the
+//! result of the same query over the finished data.
 //!
-//! Left out are those that need rows to be taken back (q4, q6, q9), and q10, which writes files. q3 has a bound in time, since a join without one would hold
-//! everything for ever; q8 is about five minutes, and q16 to q19 about five or thirty,
-//! where Nexmark says ten seconds and a day.
+//! Left out are queries that must retract rows (q4, q6, q9), and q10, which writes files. q3 has a time bound, because a join without one would
+//! keep everything forever. q8 uses five minutes, and q16 to q19 five or thirty,
+//! where Nexmark uses ten seconds and a day.
 
 use crate::common;
 
@@ -23,7 +23,7 @@ const BID: &str = "auction BIGINT, bidder BIGINT, price BIGINT, channel VARCHAR,
 const LATENESS: Duration = Duration::from_secs(2);
 const EVENTS: u64 = 4_000;
 
-/// Numbers that look like chance, and are the same each time.
+/// Reproducible pseudorandom numbers.
 struct Chance(u64);
 
 impl Chance {
@@ -226,7 +226,7 @@ const QUESTIONS: &[Question] = &[
     },
 ];
 
-/// Returns rows of JSON in an order of their own, with nulls left out.
+/// Returns rows of JSON in a canonical order, without nulls.
 fn sorted(rows: impl IntoIterator<Item = String>) -> Vec<String> {
     let plain = |row: String| {
         let mut row: Value = serde_json::from_str(&row).unwrap();
@@ -285,7 +285,7 @@ fn l2_pumps_put_what_the_same_questions_return_over_the_finished_data() {
         let expected = sorted(String::from_utf8(expected).unwrap().lines().map(str::to_owned));
         assert!(expected.len() > 20, "{} has {} rows, and proves little", question.name, expected.len());
         while pump.stats().rows_out < expected.len() as u64 && begun.elapsed() < Duration::from_secs(120) {
-            // All is read by and by, and windows close by the clock.
+            // Everything is read eventually, and windows close by the clock.
             if pump.stats().lag.record_count == 0 {
                 clock.advance(HOUR);
             }

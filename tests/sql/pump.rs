@@ -13,7 +13,7 @@ use streamlog::Archive;
 use streamlog::query::{Catalog, Output, Pump, PumpOptions, QueryError, Schema};
 use streamlog::{MINUTE, ManualClock, Position, SECOND, Stream, StreamOptions, Timestamp};
 
-/// 2017-11-15 11:00:00 UTC, in milliseconds: when the example of AWS begins.
+/// 2017-11-15 11:00:00 UTC, in milliseconds: the start time of the AWS example.
 const ELEVEN: u64 = 1_510_743_600_000;
 
 struct World {
@@ -78,7 +78,7 @@ fn a_table_that_is_joined_is_read_again_when_told() {
     put("ada");
     assert_eq!(world.rows(1), [ada]);
 
-    // What changes there is not seen until the pump is told.
+    // The pump does not see changes to the file until it reloads its tables.
     std::fs::write(&users, "id,role\nada,guest\nbob,guest\n").unwrap();
     std::fs::write(&cities, "{\"id\": 1, \"city\": \"Oslo\"}\n").unwrap();
     put("bob");
@@ -89,7 +89,7 @@ fn a_table_that_is_joined_is_read_again_when_told() {
     put("bob");
     assert_eq!(world.rows(3), [ada, ada, bob]);
 
-    // A table that cannot be read leaves all as they were.
+    // If a table cannot be read, all stay as they were.
     std::fs::write(&users, "id,role\n").unwrap();
     std::fs::remove_file(&cities).unwrap();
     let error = pump.reload_tables().unwrap_err();
@@ -136,7 +136,7 @@ fn l4_tables_that_are_joined_have_a_bound() {
     start(10_000_000).unwrap().close().unwrap();
 }
 
-/// The rows of AWS's example, by which it tells staggered windows from tumbling ones: when each arrives, and what it says.
+/// The rows of the AWS example that contrasts stagger windows with tumbling ones: the arrival time and the data of each.
 const TRADES: [(u64, &str); 4] = [
     (20, r#"{"event_time": "2017-11-15T11:00:10Z", "ticker": "AMZN"}"#),
     (30, r#"{"event_time": "2017-11-15T11:00:20Z", "ticker": "AMZN"}"#),
@@ -264,7 +264,7 @@ fn a_state_that_has_grown_is_written_anew_and_is_still_whole() {
     let text = "x".repeat(1_000);
     let mut pump = world.start(statement);
     let mut read = 0;
-    // Each window is larger than the journal may grow before it is written anew.
+    // Each window is larger than the size at which the journal is rewritten.
     for minute in 0..3 {
         for ms in 0..6_000 {
             world.input.put("k", format!(r#"{{"name": "{text}", "ms": {ms}}}"#)).unwrap();
@@ -370,7 +370,7 @@ fn how_long_a_restart_with_many_open_sessions_takes() {
     assert!(begun.elapsed() < SECOND);
 }
 
-/// An archive from which pumps can fetch nothing as long as it is away for them.
+/// An archive that pumps cannot reach while it is switched off.
 #[cfg(feature = "delivery")]
 #[derive(Debug, Clone, Default)]
 struct Distant {
@@ -434,7 +434,7 @@ fn l5_a_pump_waits_for_an_archive_that_is_away() {
     pump.close().unwrap();
 }
 
-/// Returns what queries keep in a stream.
+/// Returns the state that queries keep in a stream.
 fn left(stream: &Stream, directory: &Path) -> Vec<String> {
     let journals = std::fs::read_dir(directory.join("in/sql")).into_iter().flatten();
     let journals = journals.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -445,7 +445,7 @@ fn left(stream: &Stream, directory: &Path) -> Vec<String> {
 fn a_query_that_is_watched_leaves_nothing_behind() {
     let world = World::new("page VARCHAR, ms DOUBLE");
     let directory = world.directory.path();
-    // What a process that was killed has left, in a stream as the first and as the second one.
+    // The state that a killed process has left, in a stream named first and in one named second.
     let killed = |name: &str| {
         let catalog = world.catalog.clone().output(name, Output::stream(&world.output)).unwrap();
         catalog.start(&format!("INSERT INTO {name} SELECT page FROM clicks")).unwrap().close().unwrap();

@@ -1,6 +1,6 @@
 //! Kills a process with continuous queries at random moments, while shards split and merge: the output is exact: L1, L2, L3.
 //!
-//! `STREAMLOG_KILLS=100` kills it so often.
+//! `STREAMLOG_KILLS=100` kills it that often.
 
 use crate::common;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use streamlog::query::{Catalog, Output, Pump, Schema};
 use streamlog::{Record, SECOND, Stream};
 
-/// Each goes into the output of its name.
+/// Each writes to the output of the same name.
 const STATEMENTS: [(&str, &str); 4] = [
     ("passed", "INSERT INTO passed SELECT key, number FROM clicks WHERE number % 3 = 0"),
     (

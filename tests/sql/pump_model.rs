@@ -1,4 +1,4 @@
-//! Random rows, random lateness and random restarts: what pumps put, against a plain implementation of the same.
+//! The output of pumps for random rows, lateness and restarts, compared with a plain implementation.
 
 use crate::common;
 
@@ -13,7 +13,7 @@ use streamlog::{HOUR, ManualClock, SECOND, Stream, Timestamp};
 
 const BEGIN: i64 = 1_700_000_040;
 const LATENESS: i64 = 5;
-/// Windows are of so many seconds.
+/// The length of windows, in seconds.
 const SIZE: i64 = 20;
 const SLIDE: i64 = 10;
 const GAP: i64 = 7;
@@ -48,13 +48,13 @@ impl Kind {
     }
 }
 
-/// Windows the plain way.
+/// A plain implementation of the windows.
 struct Plain {
     kind: Kind,
     watermark: i64,
     /// The rows of open sessions.
     rows: Vec<(i64, i64)>,
-    /// Windows, and sessions that have gone out. These take no more rows: one that comes near begins another.
+    /// Windows, and emitted sessions. These take no more rows: a row near one begins another session.
     windows: BTreeMap<Window, u64>,
     late: u64,
 }
@@ -76,7 +76,7 @@ impl Plain {
         } else if self.kind == Kind::Session {
             self.rows.push((key, at));
         } else {
-            // It counts in those of its windows that have not ended.
+            // It counts in each of its windows that has not ended.
             let slide = if self.kind == Kind::Hop { SLIDE } else { SIZE };
             let last = at.div_euclid(slide) * slide;
             let starts = (0..).map(|n| last - n * slide).take_while(|start| start + SIZE > at);
@@ -94,7 +94,7 @@ impl Plain {
         }
     }
 
-    /// Returns the sessions of all rows that have not gone out.
+    /// Returns the sessions of all rows that were not emitted.
     fn sessions(&self) -> BTreeMap<Window, u64> {
         let mut rows = self.rows.clone();
         rows.sort_unstable();
@@ -116,7 +116,7 @@ impl Plain {
     }
 }
 
-/// Numbers that a seed determines.
+/// Pseudorandom numbers from a seed.
 struct Random(u64);
 
 impl Random {
@@ -175,7 +175,7 @@ fn check(seed: u64) {
             read = 0;
         }
     }
-    // Nothing comes for so long that all windows end.
+    // No record arrives for so long that all windows end.
     eventually_or(
         || {
             clock.advance(HOUR);

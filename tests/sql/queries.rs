@@ -394,7 +394,7 @@ fn l5_a_join_that_finds_nothing_ends_when_it_is_stopped() {
         let mut rows = catalog.query(&statement).unwrap();
         let stopper = rows.stopper();
         let stopped = std::thread::spawn(move || {
-            // One side is small, so that the rows of the other are tried by now.
+            // One side is small, so by now the rows of the other are being tried.
             std::thread::sleep(Duration::from_millis(300));
             stopper.stop();
             Instant::now()
@@ -422,7 +422,7 @@ fn l4_memory_is_bounded() {
         .query("SELECT array_agg(n) FROM (SELECT a.n FROM t a CROSS JOIN (SELECT 1 FROM t LIMIT 100) b)");
     let error = result.and_then(|mut rows| rows.to_table()).unwrap_err();
     assert!(matches!(error, QueryError::Memory(_)), "{error}");
-    // What is sorted can be.
+    // The sorted data can be.
     let sorted = "SELECT count(*) FROM (SELECT n, row_number() OVER (ORDER BY even, n DESC) AS r FROM t)";
     assert_eq!(count(&numbers(&stream).memory_limit(8 << 20), sorted), 30_000);
 }
@@ -480,7 +480,7 @@ fn the_newest_records_are_found_without_reading_the_others() {
     assert_eq!(rows(&catalog, by_key), [r#"{"n":59951}"#, r#"{"n":59854}"#]);
 }
 
-/// Puts records in an order that the seed decides, among reshards and trims, and compares random queries with a plain evaluation.
+/// Puts records in an order that the seed decides, between reshards and trims, and compares random queries with a plain evaluation.
 #[test]
 fn any_query_finds_what_a_plain_evaluation_finds() {
     for seed in 0..16_u64 {
@@ -717,7 +717,7 @@ fn times_before_the_clock_was_set_are_found_by_what_they_are() {
             expected,
             "{condition}"
         );
-        // Not one that reaches the log.
+        // A condition that is not passed down to the log.
         let slow = condition.replace("_arrival", "date_trunc('microsecond', _arrival)");
         assert_eq!(count(&catalog, &format!("SELECT count(*) FROM t WHERE {slow}")), expected, "{slow}");
     }

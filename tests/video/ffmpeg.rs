@@ -1,6 +1,6 @@
-//! Real video: what ffmpeg makes goes in, and what comes out has the same pictures and sound at the same times, as ffmpeg reads it.
+//! Real video: media from ffmpeg is ingested, and the output has the same pictures and sound at the same times, as ffmpeg reads it.
 //!
-//! The path of an ffmpeg is in `STREAMLOG_FFMPEG`; without it, a line and a pass.
+//! The path of an ffmpeg is in `STREAMLOG_FFMPEG`; without it, the tests print a line and pass.
 
 use crate::common;
 use crate::common::video::media;
@@ -32,7 +32,7 @@ fn recipes() -> Vec<(&'static str, Recipe)> {
                 ..video(media::H264_NO_B)
             },
         ),
-        // No times of decoding, and no default duration.
+        // No decoding times, and no default duration.
         (
             "H.264 at a variable rate",
             Recipe {
@@ -58,7 +58,7 @@ fn streams(recipe: &Recipe) -> impl Iterator<Item = &'static str> {
     [recipe.video.map(|_| "v:0"), recipe.audio.map(|_| "a:0")].into_iter().flatten()
 }
 
-/// Compares what was found, but for durations: that of a track's last packet depends on where the data ends.
+/// Compares results, except for durations: that of a track's last packet depends on where the data ends.
 #[track_caller]
 fn assert_same(found: &[Found], expected: &[Found], what: &str) {
     for (at, (found, expected)) in found.iter().zip(expected).enumerate() {

@@ -1,6 +1,6 @@
-//! Kills a process that ingests video at random moments: each fragment that was acknowledged as persisted is there, and is what was sent: L1.
+//! Kills a process that ingests video at random moments: each fragment acknowledged as persisted is there, and unchanged: L1.
 //!
-//! `STREAMLOG_KILLS=100` kills it so often.
+//! `STREAMLOG_KILLS=100` kills it that often.
 
 use crate::common;
 use crate::common::video::mkv;
@@ -27,7 +27,7 @@ fn open(path: &Path) -> VideoStream {
     told(options.open(path.join("door")))
 }
 
-/// Returns the cluster of a second. What is in it follows from the second.
+/// Returns the cluster of a second. Its contents follow from the second.
 fn second(at: u64) -> Vec<u8> {
     let frame = |frame: u64| {
         let len = (at * 7_919 + frame * 104_729) % 4_000;

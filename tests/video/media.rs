@@ -1,4 +1,4 @@
-//! What ffmpeg decodes from fragments, segments and clips is what went in: the same frames, at the same times.
+//! Fragments, segments and clips decode in ffmpeg to the original media: the same frames, at the same times.
 
 use crate::common::video::media;
 
@@ -204,7 +204,7 @@ fn a_clip_plays_as_what_went_in() {
     }
 }
 
-/// Checks that what was written decodes to what went in, shifted.
+/// Checks that the output decodes to the input, shifted.
 fn check_played(
     ffmpeg: &Ffmpeg,
     what: &str,
@@ -228,13 +228,13 @@ fn check_played(
         assert_same(what, &found, &wanted, 1_050);
         let (mut found, mut wanted) = (ffmpeg.decoded(played, stream), ffmpeg.source_decoded(file, stream));
         if track.kind == TrackKind::Audio {
-            // A decoder that begins anew needs a frame before it is in step, and what encoders put in front is told in different ways.
+            // A freshly started decoder needs a frame to synchronise, and encoder delay is signalled in different ways.
             wanted.drain(..2);
             let first = found.iter().position(|found| found.hash == wanted[0].hash).expect("the same sound");
             assert!(first <= 3, "{what}: {first} pieces of sound too many");
             found.drain(..first);
         }
-        // The decoder of sound counts on from times that are rounded.
+        // The audio decoder extrapolates from rounded times.
         let micros = if track.kind == TrackKind::Audio { 2_000 } else { 1_050 };
         assert_same(what, &found, &shifted(&wanted, shift_micros), micros);
     }
@@ -342,7 +342,7 @@ fn a_clip_keeps_the_time_between_its_fragments() {
             .collect();
         assert_same("with gaps", &ffmpeg.packets(&clip, stream_of(track.kind)), &wanted, 1_050);
     }
-    // Within what one picture lasts, the clip is as long as its tables say.
+    // The clip is as long as its tables say, within the duration of one picture.
     let header = find(&clip, b"mvhd").expect("a header");
     let number = |at: usize| u64::from_be_bytes(header[at..at + 8].try_into().expect("eight bytes"));
     let seconds = number(24) as f64 / 90_000.0;
@@ -376,7 +376,7 @@ fn a_clip_plays_through_changes_of_the_codec_s_parameters() {
                 shifted(&frames_of(std::slice::from_ref(placed.media), track.number), micros)
             })
             .collect();
-        // Each file's sound begins before its pictures, and so over the end of the sound before it, which it follows instead.
+        // Each file's sound begins before its pictures, and so overlaps the end of the previous sound; in the clip it follows that instead.
         let micros = if track.kind == TrackKind::Audio { 50_000 } else { 1_050 };
         assert_same("with changes", &ffmpeg.packets(&clip, stream_of(track.kind)), &wanted, micros);
     }
@@ -478,7 +478,7 @@ fn what_a_producer_sends_twice_is_once_in_a_clip_by_its_time() {
     let once = ffmpeg.source_decoded(&file, "v:0");
     let producer = FragmentSelector::ProducerTime(infos[0].producer_time..=infos[7].producer_time);
     assert_same("by the producer's time", &clip(producer), &once, 1_050);
-    // By the server's, one follows the other.
+    // By server time, one follows the other.
     let server = FragmentSelector::ServerTime(infos[0].server_time..=infos[7].server_time);
     let twice = [once.clone(), shifted(&once, 4_000_000)].concat();
     assert_same("by the server's time", &clip(server), &twice, 1_050);

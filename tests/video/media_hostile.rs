@@ -1,4 +1,4 @@
-//! Damaged and hostile media: parsing and writing never panic, never take memory that the input does not account for, and what they write is
+//! Damaged and hostile media: parsing and writing never panic, never allocate memory that the input does not justify, and the output is
 //! well formed.
 
 use std::borrow::Cow;
@@ -39,7 +39,7 @@ fn track(number: u8, kind: u8, codec: &[u8], private: &[u8], more: &[u8]) -> Vec
     element(0xAE, &fields.concat())
 }
 
-/// A file with all that there is: pictures, sound of two kinds, each kind of lacing, header stripping, groups, tags, sizes that are not known.
+/// A file with all features: pictures, two kinds of sound, each kind of lacing, header stripping, groups, tags, unknown sizes.
 fn file() -> Vec<u8> {
     let stripped = element(
         0x6D80,
@@ -127,7 +127,7 @@ fn check_packets(segments: &[u8]) {
     }
 }
 
-/// Writes what can be written, and checks it. Returns how many writers took it.
+/// Writes all formats that are possible, and checks them. Returns how many writers succeeded.
 fn write_all(media: &Media<'_>, offset_ns: i64) -> usize {
     let mut count = 0;
     if let Ok(init) = fmp4_init(&media.tracks) {
@@ -196,7 +196,7 @@ fn what_is_cut_off_is_an_error_and_no_panic() {
     let file = file();
     for length in 0..file.len() {
         if let Ok(media) = Media::parse(&file[..length]) {
-            // Sizes are not known: an end between two elements is one.
+            // With unknown sizes, an end between two elements is valid.
             write_all(&media, 0);
         }
     }
@@ -230,7 +230,7 @@ fn lacing_does_not_blow_up_memory() {
     let file = [element(0x1A45_DFA3, &[]), element(0x1853_8067, &[tracks, cluster].concat())].concat();
     let refused = Media::parse(&file).expect_err("more frames than there can be");
     assert!(refused.to_string().contains("262,144 frames"), "{refused}");
-    // Frames of nothing are none.
+    // Empty frames do not count.
     let block = element(0xA3, &[0x83, 0, 0, 0x84, 255]);
     let cluster = element(0x1F43_B675, &[element(0xE7, &[0]), block.repeat(2_000)].concat());
     let tracks = element(0x1654_AE6B, &track(3, 2, b"A_PCM/INT/LIT", &[], &element(0xE1, &[])));

@@ -1,4 +1,4 @@
-//! Sessions of players on a stream: what they show as fragments come and go, what they hand out, and what they refuse.
+//! Playback sessions on a stream: what they show as fragments come and go, what they return, and what they refuse.
 
 use crate::common;
 use crate::common::video::sound;
@@ -113,7 +113,7 @@ fn a_live_session_follows_its_stream_and_goes_on_after_a_restart() {
     assert_eq!(listed(&session.media_playlist(hls_link).unwrap()), (0, numbers[1..].to_vec()));
     let master = session.master_playlist(hls_link).unwrap();
     assert!(master.contains("CODECS=\"mp4a.40.2\"\nmedia.m3u8\n"), "{master}");
-    // A session that has seen nothing of it so far has the same to say.
+    // A session that has seen none of it so far reports the same.
     let start = session.start();
     for second in 4..10 {
         camera.send(Sound::default(), [second * 1_000]);
@@ -142,7 +142,7 @@ fn a_session_numbers_on_when_its_first_fragments_have_expired() {
     camera.send(Sound::default(), (5..100).map(|second| second * 1_000));
     let playlist = kept.media_playlist(hls_link).unwrap();
     assert_eq!(listed(&playlist), (first + 95, camera.numbers().split_off(camera.numbers().len() - 4)));
-    // Another process does not know the fragments that are gone, but how many they were.
+    // Another process does not know the dropped fragments, only their number.
     let resumed = camera.stream.resume_hls(options, kept.start());
     assert_eq!(listed(&resumed.media_playlist(hls_link).unwrap()), listed(&playlist));
 }
@@ -280,7 +280,7 @@ fn a_long_replay_comes_to_its_end() {
     let count = 1_100;
     camera.send(Sound::default(), (0..count).map(|second| second * 1_000));
     let numbers = camera.numbers();
-    // The range has been over for half an hour, by the time of the server.
+    // By server time, the range ended half an hour ago.
     camera.clock.advance(Duration::from_secs(1_800));
     let options = HlsOptions::new()
         .mode(PlaybackMode::LiveReplay { from: at(0), to: Some(at(count * 1_000)) })

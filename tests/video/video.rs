@@ -1,4 +1,4 @@
-//! Video streams: what a producer sends becomes fragments, which are found by number and time, and read live and archived.
+//! Video streams: a producer's input becomes fragments, which are found by number and time, and read live and archived.
 
 use crate::common;
 use crate::common::video::mkv;
@@ -65,7 +65,7 @@ fn ingest(stream: &VideoStream, data: &[u8]) -> Vec<FragmentInfo> {
     all(stream).split_off(count)
 }
 
-/// Returns with which error an ingest ends, after checking that an acknowledgement says the same.
+/// Returns the error that an ingest ends with, after checking that an acknowledgement reports the same.
 #[track_caller]
 fn refused_with(options: IngestOptions, data: &[u8]) -> (AckErrorId, usize) {
     let place = Place::new();
@@ -278,7 +278,7 @@ fn what_is_not_media_is_passed_over() {
         clusters,
         mkv::element(mkv::CUES, &[0xBB; 7]),
     ];
-    // A segment that says its size, between other things.
+    // A segment with a known size, between other elements.
     let segment = mkv::element(mkv::SEGMENT, &inside.concat());
     let data = [mkv::document(), void(3), segment, void(3), mkv::live(1..2)].concat();
     let infos = ingest(&stream, &data);
@@ -494,7 +494,7 @@ fn an_ingest_is_idle_after_a_while_and_may_be_limited() {
     assert_eq!(events(1).0, [AckEvent::Idle]);
     assert_eq!(events(9).0, []);
     assert_eq!(events(1).0, [AckEvent::Idle]);
-    // A jump of the clock is not time that passes.
+    // A clock jump is not elapsed time.
     place.clock.set(place.clock.now() + HOUR);
     assert_eq!(events(0).0, []);
     assert!(events(40).1.is_ok());
@@ -723,7 +723,7 @@ fn get_media_begins_where_it_is_told() {
         Err(VideoError::InvalidArgument(_))
     ));
 
-    // One after the other by its tokens, as a consumer that always loses its connection.
+    // One fragment after the other by its tokens, like a consumer that always loses its connection.
     let (mut token, mut seen) = (None, vec![]);
     loop {
         let selector = token.take().map_or(StartSelector::Earliest, StartSelector::ContinuationToken);
@@ -774,7 +774,7 @@ fn get_media_says_number_times_and_how_far_behind_it_is() {
         let fragment = stream.fragment(info.number).unwrap().unwrap();
         assert!(fragment.parts().1.ends_with(mkv::only(&segment, CLUSTER)));
     }
-    // What comes out can go in again, and gets tags of its own.
+    // Output can be ingested again, and gets its own tags.
     let again = ingest(&stream, &read);
     assert_eq!(again.len(), 2);
     let fragment = stream.fragment(again[0].number).unwrap().unwrap();

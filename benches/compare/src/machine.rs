@@ -6,10 +6,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Keeps memory in the state of real use: nothing is free, and clean pages of a file fill it.
+/// Keeps memory in a realistic state: none is free, and clean pages of a file fill it.
 ///
-/// A virtual machine that gives free memory back to its host pays for the first touch of each page, many times the cost of the page's
-/// content. Reading a sparse file takes pages and fills them without using the disk.
+/// On a virtual machine that returns free memory to its host, the first touch of a page costs many times as much as filling it.
+/// Reading a sparse file fills pages without using the disk.
 pub struct WarmMemory {
     file: File,
     path: PathBuf,
@@ -27,12 +27,12 @@ impl WarmMemory {
         Ok(Self { file, path, bytes, at: 0 })
     }
 
-    /// Reads more than the memory holds.
+    /// Reads more than fits into memory.
     pub fn fill(&mut self) -> io::Result<()> {
         self.read(self.bytes)
     }
 
-    /// Fills what the last measurement left free.
+    /// Fills the memory that the last measurement left free.
     pub fn top_up(&mut self) -> io::Result<()> {
         self.read(memory_bytes("MemFree:")? + (64 << 20))
     }
@@ -53,7 +53,7 @@ impl WarmMemory {
 
 impl Drop for WarmMemory {
     fn drop(&mut self) {
-        // A sparse file that stays does no harm.
+        // A leftover sparse file does no harm.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -69,7 +69,7 @@ fn kib_of(text: &str, name: &str) -> io::Result<u64> {
     kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other(format!("no {name}")))
 }
 
-/// Returns the resident memory of this process: its own, and the pages of files that it has mapped.
+/// Returns the resident memory of this process: its own, and mapped file pages.
 pub fn resident_bytes() -> io::Result<(u64, u64)> {
     let status = fs::read_to_string("/proc/self/status")?;
     Ok((kib_of(&status, "RssAnon:")?, kib_of(&status, "RssFile:")?))
@@ -86,7 +86,7 @@ pub fn disk_bytes(directory: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Removes a directory that this program made, and waits until the disk has nothing left to do.
+/// Removes a directory that this program made, and waits until the disk is idle.
 pub fn clear(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

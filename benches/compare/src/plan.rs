@@ -29,7 +29,7 @@ pub enum Work {
     Growth,
 }
 
-/// How much to measure.
+/// The amount of work to measure.
 #[derive(Debug, Clone)]
 pub struct Scale {
     pub bytes: u64,
@@ -66,7 +66,7 @@ const fn less(figure: &'static str, head: &'static str) -> Column {
 /// One chart of streamlog alone: a task for each value on the axis.
 pub struct Series {
     pub id: &'static str,
-    /// The series whose measurements it shows: its own, or those of a series with the same tasks.
+    /// The series whose measurements it shows: its own, or those of another series with the same tasks.
     pub rows_of: &'static str,
     pub title: String,
     pub axis: &'static str,
@@ -84,7 +84,7 @@ fn rates() -> Vec<Column> {
     RATES.to_vec()
 }
 
-/// Rates, with how much there was to read.
+/// Rates, with the amount of data to read.
 fn reads() -> Vec<Column> {
     let mut columns = rates();
     columns.push(more(figure::MIB_THERE, "of MiB"));

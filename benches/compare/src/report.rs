@@ -70,7 +70,7 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Writes the results so far, so that an interrupted run leaves what it measured.
+    /// Writes the results so far, so that an interrupted run keeps its measurements.
     pub fn write(&self, output: &Path, tables: &[Table], series: &[Series]) -> Result<()> {
         fs::create_dir_all(output.join("charts"))?;
         let versions = self.contenders.iter().map(|one| (one.facts.name, one.facts.version())).collect();
@@ -185,7 +185,7 @@ impl Report<'_> {
     }
 }
 
-/// How each contender is set up, and what it promises, as a Markdown table.
+/// The setup and the promises of each contender, as a Markdown table.
 pub fn facts(contenders: &[Contender]) -> String {
     let mut text = "## Contenders\n\n\
         | | version | set up for process death | then survives | set up for power loss | checksums | readers during writes \

@@ -85,7 +85,7 @@ fn measure(task: &Task, directory: &Path) -> Result<Figures> {
             Ok(Figures::new())
         }
         Kind::Open => {
-            // Each must return a record, so that none is fast by doing nothing.
+            // Each must return a record, so that no contender is fast by doing nothing.
             let by_number = log.random().and_then(|mut random| {
                 let mut tally = Tally::default();
                 random.get(0, &mut tally)?;
@@ -130,7 +130,7 @@ fn memory_since(before: (u64, u64)) -> Result<(f64, f64)> {
     Ok((now.0.saturating_sub(before.0) as f64 / MIB, now.1.saturating_sub(before.1) as f64 / MIB))
 }
 
-/// Records that do not compress, with keys that fall on all shards.
+/// Incompressible records, with keys that are spread over all shards.
 struct Pool {
     records: Vec<Vec<u8>>,
 }
@@ -154,7 +154,7 @@ impl Pool {
     }
 }
 
-/// One thread's way through the pool.
+/// One thread's position in the pool.
 struct Putting<'a> {
     pool: &'a Pool,
     batch: Vec<&'a [u8]>,
@@ -208,7 +208,7 @@ fn put(log: &dyn Log, task: &Task, pool: &Pool, is_timed: bool) -> Result<(u64, 
     let record_bytes = pool.record_bytes() as u64;
     let target = (task.bytes_total / record_bytes / task.threads as u64).max(1);
     let batch = task.batch as u64;
-    // Warms up, so that files are made, buffers grown and pages of code read before the clock runs.
+    // Warms up, so that files are created, buffers grown and code pages read before the clock runs.
     let warm_up = if !is_timed {
         0
     } else if task.class == Class::Power {
@@ -216,7 +216,7 @@ fn put(log: &dyn Log, task: &Task, pool: &Pool, is_timed: bool) -> Result<(u64, 
     } else {
         (target / 32).clamp(batch, 10_000)
     };
-    // Reads the clock often where a put takes long, and seldom where it does not.
+    // Reads the clock often if a put takes long, and rarely otherwise.
     let puts_between_looks = if task.class == Class::Power { 1 } else { 32 };
     let seconds = if is_timed { task.seconds } else { fill_seconds(task) };
     let barrier = Barrier::new(task.threads + 1);
@@ -295,7 +295,7 @@ fn rates(records: u64, record_bytes: usize, elapsed: Duration) -> Figures {
     ])
 }
 
-/// Adds how much there was to read: contenders that are slow to fill have less.
+/// Adds the amount of data to read: contenders that are slow to fill have less.
 fn there(mut figures: Figures, records: u64, pool: &Pool) -> Figures {
     figures.insert(figure::MIB_THERE.into(), records as f64 * pool.record_bytes() as f64 / MIB);
     figures
@@ -347,7 +347,7 @@ fn random(log: &dyn Log, task: &Task, records: u64) -> Result<Figures> {
         Kind::RandomByTime => reader.get_by_time((next() >> 11) as f64 / (1u64 << 53) as f64, tally),
         _ => reader.get(next() % records, tally),
     };
-    // Fills caches of indexes before the clock runs.
+    // Fills index caches before the clock runs.
     let (warm, length) = (Duration::from_secs_f64(task.seconds / 4.0), Duration::from_secs_f64(task.seconds));
     let mut warming = Instant::now();
     while warming.elapsed() < warm {
@@ -369,7 +369,7 @@ fn delay(log: &dyn Log, task: &Task) -> Result<Figures> {
     let start = Instant::now();
     let interval_nanos = 1e9 / task.rate as f64;
     let count = ((task.seconds * task.rate as f64) as u64).max(1);
-    // Records due in the first quarter do not count: the threads wake up.
+    // Records due in the first quarter do not count, because the threads are still waking up.
     let uncounted_nanos = (task.seconds * 1e9 / 4.0) as u64;
     let first_due = AtomicU64::new(u64::MAX);
     let (sent, is_over, has_reader) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(true));

@@ -1,4 +1,4 @@
-//! A server that reads each request and answers a constant: what the HTTP library and the client allow.
+//! A server that reads each request and answers with a constant: the limit of the HTTP library and the client.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ fn placed() -> String {
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let target = request.headers().get("x-amz-target").map(|it| it.as_bytes().to_vec()).unwrap_or_default();
-    // A request that breaks off is answered all the same: nobody reads it.
+    // An aborted request is also answered: nobody reads the response.
     let _ = request.into_body().collect().await;
     let body = match target.rsplit(|byte| *byte == b'.').next() {
         Some(b"PutRecord") => PUT.clone(),
@@ -50,7 +50,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     Ok(response.body(Full::new(body)).expect("the headers are fine"))
 }
 
-/// Serves on threads that go on until the process ends. Returns the address.
+/// Serves on threads that run until the process ends. Returns the address.
 pub fn start(port: u16) -> Outcome<SocketAddr> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
     listener.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! A client that signs its requests, and costs little.
+//! A cheap client that signs its requests.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ pub const ACCESS_KEY: &str = "AKBENCH";
 pub const SECRET_KEY: &str = "a secret";
 const SCOPE_END: &str = "us-east-1/kinesis/aws4_request";
 
-/// A connection that is used by one thread.
+/// A connection used by one thread.
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
@@ -49,7 +49,7 @@ impl Client {
         }
     }
 
-    /// Sends a request whose answer does not end, and waits until its headers are there.
+    /// Sends a request with an endless response, and waits for its headers.
     pub fn begin(&mut self, operation: &str, body: &[u8]) -> io::Result<()> {
         self.socket.write_all(&signed(self.address, operation, body))?;
         let mut part = [0; 1 << 10];
@@ -122,11 +122,11 @@ pub struct Load {
     pub address: SocketAddr,
     pub connections: usize,
     pub time: Duration,
-    /// Puts a second; `None` for as many as there are answers.
+    /// Puts a second; `None` for as fast as the responses allow.
     pub rate: Option<u64>,
 }
 
-/// What was done.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Done {
     pub count: u64,
@@ -160,7 +160,7 @@ impl Load {
     ) -> io::Result<Histogram<u64>> {
         let mut socket = tokio::net::TcpStream::connect(self.address).await?;
         socket.set_nodelay(true)?;
-        // 1 KiB in base64. The server checks the signature of each request; to make one for each would measure this client.
+        // 1 KiB in base64. The server checks the signature of each request, but signing each one would measure this client.
         let data = "QUJD".repeat(341) + "QQ==";
         let body = format!(r#"{{"StreamName": "bench", "PartitionKey": "user-{number}", "Data": "{data}"}}"#);
         let request = signed(self.address, "PutRecord", body.as_bytes());
@@ -199,7 +199,7 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are fine")
 }
 
-/// Waits for a condition that another thread brings about.
+/// Waits for a condition that another thread makes true.
 pub fn settle() {
     thread::sleep(Duration::from_millis(500));
 }

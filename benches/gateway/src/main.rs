@@ -1,4 +1,4 @@
-//! Measures the gateway over loopback, next to a server of the same HTTP library that reads each request and answers a constant.
+//! Measures the gateway over loopback, next to a server on the same HTTP library that reads each request and answers with a constant.
 //!
 //! ```sh
 //! cargo run --release -p gateway_bench -- puts          # PutRecord of 1 KiB, signed, on 64 connections: both servers in turn
@@ -86,7 +86,7 @@ fn main() -> Outcome {
     }
 }
 
-/// Starts a gateway that checks signatures, with a file of keys beside its streams.
+/// Starts a gateway that checks signatures, with a key file beside its streams.
 fn gateway(directory: &Path) -> Outcome<RunningGateway> {
     let keys = directory.join("keys.json");
     let policy = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "kinesis:*", "Resource": "*"}]}"#;

@@ -1,4 +1,4 @@
-//! The memory of connections and subscriptions that have nothing to do.
+//! The memory of idle connections and subscriptions.
 
 use std::fs;
 use std::process;
@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::client::{Client, settle};
 use crate::{Outcome, create, gateway};
 
-/// How many shards a stream has here.
+/// The number of shards of a stream here.
 const SHARDS: usize = 20;
 
 pub fn measure(connections: usize, subscriptions: usize) -> Outcome {
@@ -30,7 +30,7 @@ pub fn measure(connections: usize, subscriptions: usize) -> Outcome {
     }
     settle();
     let after = resident_kib()?;
-    // This process holds the clients, too: a socket and what it has read.
+    // This process also holds the clients: a socket and the data read.
     println!(
         "{connections} idle connections: {:.1} KiB each, client included",
         per(after - before, connections)

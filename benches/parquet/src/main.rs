@@ -1,9 +1,9 @@
-//! How fast a delivery writes JSON as Parquet, beside what Arrow has for that: its reader of JSON, and its writer of Parquet.
+//! The speed of a delivery that writes JSON as Parquet, compared with Arrow's JSON reader and Parquet writer.
 //!
 //! `cargo run --release -p parquet_bench`; `-- --quick` is a smoke run with little memory, and a path after `--` names the directory to write in.
-//! Both make the same files of the same records: the same columns, rows, compression and sizes of pages. They take turns, and each figure is
-//! the median over the rounds. Arrow does its work in one thread, which has the lines in memory and syncs each file as a delivery does. A delivery
-//! reads the records from the log and keeps each that does not fit apart; one thread reads, and one writes.
+//! Both make the same files of the same records: the same columns, rows, compression and page sizes. They take turns, and each figure is
+//! the median over the rounds. Arrow works in one thread, which has the lines in memory and syncs each file as a delivery does. A delivery
+//! reads the records from the log and separates those that do not fit; one thread reads, and one writes.
 
 use std::fs::{self, File};
 use std::io::Cursor;
@@ -20,7 +20,7 @@ use streamlog::delivery::{Directory, Format, ParquetOptions, ParquetSchema, Parq
 use streamlog::{PutRecord, Stream};
 
 const RECORD_BYTES: usize = 200;
-/// Both get this many rows at a time to their writers.
+/// Both pass this many rows at a time to their writers.
 const BATCH_ROWS: usize = 1_024;
 
 fn main() {
@@ -59,7 +59,7 @@ fn main() {
     println!("\nThe files have {} and {} bytes.", sizes.0, sizes.1);
 }
 
-/// Puts so many bytes of JSON. Returns them as lines, in objects.
+/// Puts this many bytes of JSON. Returns them as lines, in objects.
 fn fill(stream: &Stream, bytes: usize, object_bytes: usize) -> Vec<Vec<u8>> {
     let (mut objects, mut lines, mut in_object, mut number) = (vec![], vec![], 0, 0u64);
     for _ in 0..bytes / RECORD_BYTES / 500 {
@@ -174,7 +174,7 @@ impl Bench {
         begun.elapsed()
     }
 
-    /// Removes what was written. Returns how many bytes that were.
+    /// Removes the output. Returns its size in bytes.
     fn clear(&self) -> u64 {
         let (mut bytes, mut paths) = (0, vec![self.out.clone()]);
         while let Some(path) = paths.pop() {

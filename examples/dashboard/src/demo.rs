@@ -1,4 +1,4 @@
-//! A made-up load: one producer with unevenly popular keys, two consumer groups, one of them slow, two processors and a queue, each with some
+//! A generated load: one producer with unevenly popular keys, two consumer groups, one of them slow, two processors and a queue, each with some
 //! records that it cannot handle.
 
 use std::path::Path;
@@ -43,7 +43,7 @@ impl Demo {
         Ok(demo)
     }
 
-    /// Returns the stream with the processors of the load, to be watched.
+    /// Returns the stream with the processors of the load, for the dashboard.
     pub fn watched(&self, stream: &Stream) -> Watched {
         Watched::Own { stream: stream.clone(), processors: Arc::clone(&self.processors) }
     }
@@ -130,7 +130,7 @@ fn judge(stream: &Stream) -> streamlog::Result<Processor> {
         })
 }
 
-/// A processor whose calls hang now and then.
+/// A processor whose calls sometimes hang.
 fn index(stream: &Stream) -> streamlog::Result<Processor> {
     let calls = AtomicU64::new(0);
     stream.processor("search").batch_size(2_000).time_limit(SECOND).start(move |_| {
@@ -139,7 +139,7 @@ fn index(stream: &Stream) -> streamlog::Result<Processor> {
     })
 }
 
-/// A worker of a queue, which sends some mails later, and some never.
+/// A worker of a queue that postpones some mails, and never sends others.
 fn send_mail(stream: &Stream, must_stop: &AtomicBool) -> Result<()> {
     let options = stream.queue("mail").start_at(Position::Latest).max_receive_count(2);
     let queue = options.visibility_timeout(2 * SECOND).open()?;
@@ -149,13 +149,13 @@ fn send_mail(stream: &Stream, must_stop: &AtomicBool) -> Result<()> {
         for mail in &mails {
             number += 1;
             match (mail.record.sequence.get() % 1_000, mail.receive_count) {
-                // Nobody hears of it again, until its visibility timeout ends.
+                // It stays in flight until its visibility timeout ends.
                 (17, _) => {}
                 (18..28, 1) => queue.release(&mail.handle, 5 * SECOND)?,
                 _ => sent.push(&mail.handle),
             }
         }
-        // What it takes to send them.
+        // The time that sending takes.
         thread::sleep(Duration::from_micros(20 * number));
         for outcome in queue.acknowledge_batch(sent)? {
             outcome?;

@@ -50,7 +50,7 @@ pub fn part(frame: &mut Frame<'_>, area: Rect, title: Line<'_>) -> Rect {
     inner
 }
 
-/// Returns a title that is not as dim as the line in which it stands.
+/// Returns a title that is brighter than the border that it stands in.
 pub fn title(text: impl Display) -> Line<'static> {
     Line::from(Span::styled(format!(" {text} "), BOLD.remove_modifier(Modifier::DIM)))
 }

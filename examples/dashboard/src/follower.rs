@@ -45,7 +45,7 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         self.must_stop.store(true, Ordering::Relaxed);
-        // Nobody is left to handle the result.
+        // The receiver is gone.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }

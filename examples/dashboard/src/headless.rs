@@ -1,4 +1,4 @@
-//! Watches without a terminal: draws into memory, presses keys on the way, prints the last picture, and checks what it shows.
+//! Runs the dashboard without a terminal: draws into memory, presses keys, prints the last picture, and checks its contents.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::screen::Screen;
 use crate::watched::Watched;
 use crate::{Result, TICK, draw};
 
-/// The longest time in which something that was done must be seen.
+/// The longest time until a change must be visible.
 const LATE: Duration = Duration::from_secs(20);
 
 struct Headless {
@@ -45,7 +45,7 @@ impl Headless {
         Ok(())
     }
 
-    /// Refreshes until something is to be seen.
+    /// Refreshes until something is visible.
     fn refresh_until(&mut self, what: &str, is_so: impl Fn(&Screen) -> bool) -> Result<()> {
         let started = Instant::now();
         while !is_so(&self.screen) {
@@ -182,7 +182,7 @@ impl Drop for Load {
     }
 }
 
-/// The work of that process: puts until its input ends, and splits a shard for each byte there. Answers once it is ready, and after each split.
+/// The work of that process: puts until its input ends, and splits a shard for each byte there. Answers when it is ready, and after each split.
 pub fn put_load(path: &Path) -> Result<()> {
     let stream = demo::open(path)?;
     let demo = Demo::start(&stream)?;

@@ -7,8 +7,8 @@
 //! cargo run --release -p dashboard -- --headless --seconds 3 # without a terminal
 //! ```
 //!
-//! A stream of another process is only read: the dashboard changes nothing of it, and needs no permission to write. How long puts take, how many
-//! workers consumer groups have, and what processors do right now, is known only in that process. To see it, copy these files into it, and call
+//! A stream of another process is only read: the dashboard does not change it, and needs no write permission. Put times, the number of workers
+//! of consumer groups, and the current work of processors are known only in that process. To see them, copy these files into it, and call
 //! `watch` with a clone of the stream and its processors.
 
 mod demo;

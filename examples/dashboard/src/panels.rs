@@ -1,4 +1,4 @@
-//! Draws who reads the stream: consumer groups, processors and queues. All of them if there is room, and otherwise one at a time.
+//! Draws the readers of the stream: consumer groups, processors and queues. Draws all if there is room, and otherwise one at a time.
 
 use std::time::Duration;
 
@@ -66,12 +66,12 @@ impl Panel {
 /// Which panels are drawn.
 pub struct Shown {
     panels: Vec<Panel>,
-    /// There is no room for the others.
+    /// There is room for only one.
     pub is_one_of_many: bool,
 }
 
 impl Shown {
-    /// Chooses what fits into so many lines.
+    /// Chooses the panels that fit into this many lines.
     pub fn choose(view: &View, lines_max: u16) -> Self {
         let panels = Panel::of(&view.sample);
         let lines: u16 = panels.iter().map(|panel| panel.lines(&view.sample)).sum();
@@ -82,7 +82,7 @@ impl Shown {
         Self { panels: vec![chosen], is_one_of_many: true }
     }
 
-    /// Returns how many lines they take. That is the same for each one of many, so that nothing moves when another is chosen.
+    /// Returns how many lines they take. A single panel takes as many as the tallest, so that nothing moves when another is chosen.
     pub fn lines(&self, sample: &Sample) -> u16 {
         if self.is_one_of_many {
             return Panel::of(sample).iter().map(|panel| panel.lines(sample)).max().unwrap_or_default();
@@ -141,7 +141,7 @@ fn draw_table<const N: usize>(
     frame.render_widget(table, area);
 }
 
-/// Formats an age, or `-` if there is nothing that has one.
+/// Formats an age, or `-` if there is none.
 fn age(age: Duration) -> String {
     if age.is_zero() { "-".to_owned() } else { text::duration(age) }
 }

@@ -1,4 +1,4 @@
-//! Samples who reads the stream: consumer groups, processors and queues.
+//! Samples the readers of the stream: consumer groups, processors and queues.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,18 +16,18 @@ pub struct GroupSample {
 
 pub struct ProcessorSample {
     pub name: String,
-    /// How old the last record was with which the function was called. For a processor of another process, how old the oldest one is that is not
-    /// committed.
+    /// The age of the last record that the function was called with. For a processor of another process, the age of its oldest uncommitted
+    /// record.
     pub iterator_age: Duration,
     /// `None` if only another process knows.
     pub work: Option<ProcessorWork>,
 }
 
-/// What a processor has done since the last sample, and what it does.
+/// The calls of a processor since the last sample, and its current work.
 pub struct ProcessorWork {
     pub invocations_per_second: f64,
     pub errors_per_second: f64,
-    /// How long a call took on average, if one has ended.
+    /// The average duration of a call, if one has ended.
     pub duration: Option<Duration>,
     /// Since the processor was started.
     pub discarded: u64,
@@ -88,7 +88,7 @@ pub fn sample(
         });
     }
     *before = stats;
-    // A processor is a group, too. Nobody wants to see it twice.
+    // A processor is also a group. List it only once.
     let is_plain = |group: &GroupDescription| readers.processors.iter().all(|one| one.name != group.name);
     let of_group = |group: GroupDescription| GroupSample {
         lag: group.lag(),

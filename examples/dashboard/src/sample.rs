@@ -20,7 +20,7 @@ pub struct Sample {
     pub shards: Vec<ShardSample>,
     pub closed_count: usize,
     pub disk_bytes: u64,
-    /// Without those of processors.
+    /// Without the groups of processors.
     pub groups: Vec<GroupSample>,
     pub processors: Vec<ProcessorSample>,
     pub queues: Vec<QueueSample>,
@@ -41,7 +41,7 @@ pub struct ShardSample {
     pub lag_max: u64,
 }
 
-/// How long something took.
+/// Durations.
 pub struct Times {
     pub median: Duration,
     pub p99: Duration,
@@ -134,7 +134,7 @@ fn put_since(shard: &ShardDescription, before: Option<&ShardStats>, now: &ShardS
     let first = before.map_or(shard.first_sequence, |before| before.next_sequence).get();
     let bytes = now.traffic.incoming_bytes;
     let bytes_before = before.map_or(0, |before| before.traffic.incoming_bytes);
-    // Bytes count from when the stream was opened, which another process may have done again.
+    // Bytes count from the opening of the stream, and another process may have reopened it.
     (now.next_sequence.get().saturating_sub(first), bytes.checked_sub(bytes_before).unwrap_or(bytes))
 }
 

@@ -141,7 +141,7 @@ impl Screen {
     }
 }
 
-/// Says why a stream was not changed. The text of the error would be too long for a line that also has the stream's path.
+/// Explains why a stream was not changed. The text of the error would be too long for a line that also has the stream's path.
 fn refusal(error: Error) -> String {
     match error {
         Error::Locked(by) => match (by.process_id, by.process_name) {

@@ -1,4 +1,4 @@
-//! The stream that is watched: one of this process, or one that another process may have open.
+//! The watched stream: one of this process, or one that another process may have open.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::text;
 pub enum Watched {
     /// This process has it open, and runs these processors.
     Own { stream: Stream, processors: Arc<[Processor]> },
-    /// Another process may have it open. Watching changes nothing of it.
+    /// Another process may have it open. Watching does not change it.
     Other { reader: StreamReader, path: PathBuf },
 }
 
@@ -48,12 +48,12 @@ impl Watched {
         }
     }
 
-    /// Returns how far the consumer groups are, whichever process runs them.
+    /// Returns the progress of the consumer groups, whichever process runs them.
     pub fn groups(&self) -> streamlog::Result<Vec<GroupDescription>> {
         self.described(self.reader().groups()?, |reader, name| reader.group(name).describe())
     }
 
-    /// Describes what the stream has by these names.
+    /// Describes each named part of the stream, except those deleted meanwhile.
     pub fn described<T>(
         &self,
         names: Vec<String>,
@@ -70,7 +70,7 @@ impl Watched {
         Ok(all)
     }
 
-    /// Changes the stream. One of another process has to be opened for that, which fails and names the process that has it open.
+    /// Changes the stream. A stream of another process must be opened for that, which fails and names the process that has it open.
     pub fn change<T>(&self, change: impl FnOnce(&Stream) -> streamlog::Result<T>) -> streamlog::Result<T> {
         match self {
             Self::Own { stream, .. } => change(stream),

@@ -4,7 +4,7 @@
 //! receipts: the producer's thread puts all waiting records as one batch, which needs only one disk sync. If it falls behind, its buffer
 //! fills up, and clients are told to try again. Reads may also wait for the disk, so they run on tokio's threads for blocking work.
 //!
-//! A client may also follow a shard: its clicks are sent as they come, as server-sent events. Such a client costs a task and no thread.
+//! A client may also follow a shard: its clicks are sent as server-sent events as they arrive. Such a client costs a task, not a thread.
 //!
 //! On SIGTERM or Ctrl-C: no new connections, and no more events → requests in progress get their answers → the producer and the stream are
 //! closed.
@@ -123,8 +123,8 @@ async fn read(State(service): State<Service>, Path((shard, sequence)): Path<(u32
     }
 }
 
-/// `GET /shards/{shard}/live`: sends the clicks of a shard as they come, as server-sent events. A browser that has lost the connection
-/// names the last event that it has seen, and goes on after it.
+/// `GET /shards/{shard}/live`: sends the clicks of a shard as they arrive, as server-sent events. A browser that reconnects sends the id of
+/// the last event that it has seen, and resumes after it.
 async fn follow(
     State(mut service): State<Service>,
     Path(shard): Path<u32>,
@@ -143,7 +143,7 @@ async fn follow(
     let events = batches.take_until(Box::pin(end)).flat_map(|batch| {
         stream::iter(batch.map_or_else(|error| vec![Err(error)], |batch| events_of(&batch)))
     });
-    // Without a sign of life, a connection whose client is gone would stay forever.
+    // Without keep-alives, a connection whose client is gone would stay forever.
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }
 
@@ -156,7 +156,7 @@ fn events_of(batch: &Batch) -> Vec<streamlog::Result<Event>> {
     batch.iter().map(event).collect()
 }
 
-/// Returns the client's answer to an error. The status says whether the request is at fault or the client should try again.
+/// Maps an error to an HTTP response. The status says whether the request is at fault or the client should retry.
 fn refusal(error: StreamError) -> (StatusCode, String) {
     let status = match error {
         StreamError::InvalidRecord { .. } | StreamError::InvalidArgument(_) => StatusCode::BAD_REQUEST,

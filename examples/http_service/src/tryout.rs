@@ -1,5 +1,5 @@
-//! Tries the service out: clients post continuously, another follows a shard and loses its connection again and again, the process gets a
-//! SIGTERM in the middle, and then every answered click must be there, and the follower must have seen its shard without a gap.
+//! Tries out the service: clients post continuously, a follower reads a shard and loses its connection again and again, and the process gets a
+//! SIGTERM in the middle. Afterwards every answered click must be in the stream, and the follower must have read its shard without a gap.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,9 +16,9 @@ use crate::Result;
 const CLIENTS: usize = 8;
 const ANSWERS_BEFORE_SIGNAL: usize = 1_000;
 const EVENTS_BEFORE_SIGNAL: usize = 100;
-/// After so many events the follower connects again.
+/// The follower reconnects after this many events.
 const EVENTS_A_CONNECTION: usize = 30;
-/// After this time the service is ended anyway, so that a failure does not hang.
+/// The service is stopped after this time in any case, so that a failure does not hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn run() -> Result<()> {
@@ -88,7 +88,7 @@ pub(crate) fn run() -> Result<()> {
 /// A click as the follower sees it: its event's id, and the text.
 type Click = (SequenceNumber, String);
 
-/// Follows the first shard until the service ends. It gives up its connection after some events and goes on with the next.
+/// Follows the first shard until the service ends. Drops its connection after some events, and resumes on a new one.
 fn follow_first_shard(address: SocketAddr, event_count: &AtomicUsize) -> Result<Vec<Click>> {
     let mut seen: Vec<Click> = vec![];
     // The listener is gone once the service stops.
@@ -99,7 +99,7 @@ fn follow_first_shard(address: SocketAddr, event_count: &AtomicUsize) -> Result<
             break;
         }
         let (mut id, before) = (None, seen.len());
-        // Between the events are the lengths of chunks, which look like none of their lines.
+        // The lines between the events are chunk lengths, which cannot be mistaken for event lines.
         for line in BufReader::new(connection).lines() {
             let Ok(line) = line else { break };
             if let Some(value) = line.strip_prefix("id: ") {

@@ -36,7 +36,7 @@ fn main() -> Outcome {
     let is_check = argument.as_deref() == Some("--check");
     let address = argument.filter(|_| !is_check).unwrap_or_else(|| "127.0.0.1:0".into());
 
-    // From here on, metrics sent to the facade go to this exporter.
+    // From here on, metrics recorded through the facade go to this exporter.
     let page = PrometheusBuilder::new().install_recorder()?;
     let directory = tempfile::tempdir()?;
     let options = StreamOptions::new().shards(2).report_stats(streamlog::metrics::reporter());

@@ -1,4 +1,4 @@
-//! Does all jobs that are left, as the worker does them. Afterwards every record has counted, once.
+//! Does all remaining jobs, as the worker does them. Afterwards every record has been counted exactly once.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
@@ -14,10 +14,10 @@ use crate::board::{Board, Outcome, unexpected};
 use crate::plan::Plan;
 use crate::{Args, Role};
 
-/// By then, everything is done.
+/// The time limit for doing everything.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
 
-/// Where notes go meanwhile. What runs outlives no drain, but has to be `'static`.
+/// Where notes go during a drain. It is not used longer than that, but must be `'static`.
 static NOTES: Mutex<Option<Sender<Note>>> = Mutex::new(None);
 
 fn tell(note: Note) {
@@ -28,7 +28,7 @@ fn tell(note: Note) {
 }
 
 impl Jobs {
-    /// Does everything that is left inside, and checks that it is all there was. No worker runs meanwhile.
+    /// Does all remaining jobs of the worker's side, and checks that none is missing. No worker runs at the same time.
     pub(crate) fn drain(args: &Args, plan: &Plan, ledger: &mut JobLedger) -> Outcome {
         let jobs = Self::open(args, plan)?;
         let board = Board::new(args, Role::Worker, plan.clone()).map_err(|error| error.to_string())?;
@@ -42,7 +42,7 @@ impl Jobs {
             while let Ok(false) = is_done {
                 is_done = match notes.recv_timeout(Duration::from_millis(50)) {
                     Ok(note) => ledger.note(note).map(|()| false),
-                    // Nobody has anything to say, so perhaps nothing is left.
+                    // No thread has reported anything, so perhaps nothing is left.
                     Err(_) if threads.iter().any(|thread| thread.is_finished()) => Ok(true),
                     Err(_) => jobs.is_done(ledger),
                 };
@@ -84,7 +84,7 @@ impl Jobs {
         }
         let described = self.reader.describe_processor(WindowsId(Side::Inside).name());
         let described = match described {
-            // On a busy machine, it may not have begun yet.
+            // On a busy machine, it may not have started yet.
             Err(Error::InvalidArgument(_)) => return Ok(false),
             described => described.map_err(unexpected("L8", "a processor is described"))?,
         };

@@ -10,7 +10,7 @@ use super::{QueueId, RECEIVES_MAX, Tell, VISIBILITY_TIMEOUT};
 use crate::board::{Board, Outcome, unexpected};
 use crate::plan::Random;
 
-/// A record that was handed out so often is done, if it is a good one. So only bad ones become dead letters, unless the process is killed
+/// A good record is done once it was delivered this often. So only bad ones become dead letters, unless the process is killed
 /// again and again.
 const DONE_AT: u32 = 3;
 
@@ -49,7 +49,7 @@ fn handle(records: &[QueueRecord], queue: &Queue, id: QueueId, random: &mut Rand
     }
     tell(Note::Taken { id, jobs: jobs.clone() });
     if random.one_in(100) {
-        // Somebody else gets them meanwhile.
+        // Another worker gets them meanwhile.
         std::thread::sleep(VISIBILITY_TIMEOUT + VISIBILITY_TIMEOUT / 4);
     }
     let mut done = vec![];
@@ -69,7 +69,7 @@ fn handle(records: &[QueueRecord], queue: &Queue, id: QueueId, random: &mut Rand
             }
         };
         match outcome {
-            // It was too late.
+            // The visibility timeout had ended.
             Ok(()) | Err(Error::ReceiptHandleInvalid { .. }) => {}
             Err(error) => return Err(format!("L1: {job:?} is given back: {error}")),
         }

@@ -1,4 +1,4 @@
-//! The thread that puts the jobs: bursts, and silence in between.
+//! The thread that puts the jobs, in bursts with pauses in between.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::message::Message;
 use crate::record::Number;
 use crate::say;
 
-/// While the stream has more than this, somebody is far behind, and nothing is put.
+/// While the stream holds more than this, some consumer is far behind, and nothing is put.
 const DISK_BYTES_MAX: u64 = 256 << 20;
 
 pub(super) fn feed(stream: &Stream, board: &Board) -> Outcome {
     let mut random = board.random(17);
     let mut counts = vec![0u64; KEY_COUNT.into()];
     while !board.must_stop() {
-        // Mostly a stream of records, sometimes silence for longer than a window.
+        // Mostly a steady flow of records, sometimes a pause longer than a window.
         let pause = if random.one_in(200) { 1_500 } else { random.below(25) };
         board.sleep(Duration::from_millis(pause));
         let is_full = random.one_in(50)

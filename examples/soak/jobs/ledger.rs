@@ -1,4 +1,4 @@
-//! What the supervisor knows of the jobs: which were put, what each processor has counted, and what each queue has handed out.
+//! The supervisor's record of the jobs: which were put, what each processor has counted, and what each queue has delivered.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,16 +10,16 @@ use super::windows::Tally;
 use super::{QueueId, Side, WindowsId};
 use crate::record::Number;
 
-/// Windows that began so much before the newest one are forgotten. Nobody reports them again.
+/// Windows that began this long before the newest one are forgotten. Nobody reports them again.
 const KNOWN_FOR_MICROS: u64 = 120_000_000;
 
-/// What was acknowledged so many records ago, nobody takes for new any more, however slow he is.
+/// How many acknowledged records are remembered: more than the slowest receiver can be behind.
 const RECENT_MAX: usize = 100_000;
 
-/// A set of numbers most of which are below all others.
+/// A set of numbers that is dense except near its upper end.
 #[derive(Debug, Default)]
 struct Numbers {
-    /// All numbers below are in it.
+    /// All numbers below this one are in the set.
     below: u64,
     above: BTreeSet<u64>,
 }
@@ -50,7 +50,7 @@ impl Numbers {
     }
 }
 
-/// How many records of each key were put in each run, and acknowledged.
+/// The number of records of each key that were put and acknowledged in each run.
 #[derive(Debug, Default)]
 struct Put(BTreeMap<u32, Vec<u64>>);
 
@@ -78,12 +78,12 @@ impl Put {
     }
 }
 
-/// What a processor has reported.
+/// The reports of a processor.
 #[derive(Debug, Default)]
 struct Windows {
     /// The last good record of each key that was counted.
     lasts: BTreeMap<u16, Number>,
-    /// The last calls by when their windows began, their shards and keys.
+    /// The most recent last calls by window start, with their shards and keys.
     finals: BTreeMap<(u64, ShardId, u64), Vec<Tally>>,
     given_up: BTreeSet<Job>,
     given_up_count: usize,
@@ -175,25 +175,25 @@ impl Windows {
     }
 }
 
-/// What a queue has reported of one key of one run.
+/// The reports of a queue about one key of one run.
 #[derive(Debug, Default)]
 struct OfKey {
     acknowledged: Numbers,
-    /// Those that do not hold up others any more: they are being acknowledged, or they are bad and may be dead letters.
+    /// Records that no longer block others: they are being acknowledged, or they are bad and may be dead letters.
     passed: Numbers,
-    /// How many calls try to acknowledge a record, or were killed while they tried.
+    /// The number of calls that try to acknowledge a record, or were killed while trying.
     tries: BTreeMap<u64, u32>,
 }
 
-/// What a queue has reported.
+/// The reports of a queue.
 #[derive(Debug, Default)]
 struct Queue {
     keys: BTreeMap<(u16, u32), OfKey>,
-    /// The last run of which a record of a key was handed out.
+    /// The last run of which a record of each key was delivered.
     runs: BTreeMap<u16, u32>,
-    /// Good ones that were dead letters, and so come later than others of their key.
+    /// Good records that were dead letters, and so arrive later than others of their key.
     restored: BTreeSet<Job>,
-    /// How often the last ones were handed out that were acknowledged.
+    /// The receive counts of the most recently acknowledged records.
     recent: BTreeMap<Job, u32>,
     recent_by_age: VecDeque<Job>,
     taken_count: u64,
@@ -212,7 +212,7 @@ impl Queue {
         for (job, receives) in jobs {
             let count = job.number.count;
             if self.of_key(job).acknowledged.contains(count) {
-                // Who was handed it out before may say so only now.
+                // An earlier receiver of the record may report only now.
                 if self.recent.get(&job).is_some_and(|&last| receives < last) {
                     continue;
                 }
@@ -283,7 +283,7 @@ impl Queue {
             let (count, of_key) = (job.number.count, self.of_key(job));
             let tries = of_key.tries.entry(count).or_default();
             *tries = tries.saturating_sub(1);
-            // Somebody else may have done it meanwhile, or is about to.
+            // Another receiver may have acknowledged it meanwhile, or is about to.
             if *tries == 0 && !of_key.acknowledged.contains(count) {
                 of_key.passed.remove(count);
             }
@@ -299,13 +299,13 @@ impl Queue {
     }
 }
 
-/// All that was reported of the jobs.
+/// All reports about the jobs.
 #[derive(Debug, Default)]
 pub(crate) struct JobLedger {
     put: Put,
     windows: BTreeMap<WindowsId, Windows>,
     queues: BTreeMap<QueueId, Queue>,
-    /// The records of runs that are forgotten.
+    /// The records of runs that were dropped.
     done_count: u64,
     trimmed_count: u64,
 }
@@ -343,7 +343,7 @@ impl JobLedger {
         Ok(())
     }
 
-    /// Returns who of a side has not done a record.
+    /// Returns which processors and queues of a side have not handled a record.
     fn who_misses(&self, side: Side, job: Job) -> Option<&'static str> {
         let id = WindowsId(side);
         if !self.windows.get(&id).is_some_and(|windows| windows.is_done(job)) {
@@ -353,7 +353,7 @@ impl JobLedger {
         QueueId::of(side).find(misses).map(QueueId::name)
     }
 
-    /// Returns what the processor and the queues of a side have still to do, in words.
+    /// Describes the remaining work of the processor and the queues of a side.
     pub(super) fn missing(&self, side: Side) -> Option<String> {
         let mut jobs = self.put.0.iter().flat_map(|(&run, counts)| Put::of_run(run, counts));
         jobs.find_map(|job| Some(format!("{job:?} in {}", self.who_misses(side, job)?)))
@@ -373,7 +373,7 @@ impl JobLedger {
         }
     }
 
-    /// Returns what is not done outside of the worker.
+    /// Describes the remaining work outside of the worker.
     pub(crate) fn missing_outside(&self) -> Option<String> {
         self.missing(Side::Outside)
     }

@@ -1,9 +1,9 @@
 //! Jobs: a second stream, whose records must each count exactly once, in the windows of processors and in queues.
 //!
-//! Its retention is short, and each processor and queue has a hold. So records are trimmed all the time, and none that is not done. A `feeder` puts
+//! Its retention is short, and each processor and queue has a hold. Records are trimmed all the time, but never before they are done. A `feeder` puts
 //! numbered records, some of which are bad: no function accepts them, and no worker of a queue can do them. In each window, a processor notes
 //! the numbers that it counted, and the last call for the window reports them (`windows`). Workers of queues report what they take and
-//! acknowledge (`errands`). The supervisor puts it together: every good record is in one window, in the order of its key, every bad one is
+//! acknowledge (`errands`). The supervisor combines the reports: every good record is in one window, in the order of its key, every bad one is
 //! given up, and each record is acknowledged once in each queue (`ledger`).
 
 mod drain;
@@ -34,9 +34,9 @@ use super::plan::Plan;
 use super::say;
 use super::worker::Part;
 
-/// Larger than the stream ever is: nothing that is not done may go.
+/// Larger than the stream ever is: no record may be dropped before it is done.
 const HOLD_BYTES: u64 = 1 << 40;
-/// How often a record is handed out before it becomes a dead letter.
+/// How often a record is delivered before it becomes a dead letter.
 const RECEIVES_MAX: u32 = 10;
 const VISIBILITY_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -46,7 +46,7 @@ pub(crate) type Tell = dyn Fn(Note) + Send + Sync;
 /// Where processors and queues run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
-    /// In the worker, which has the stream open.
+    /// In the worker, which has the stream open for writing.
     Inside,
     /// In a visitor.
     Outside,
@@ -99,12 +99,12 @@ impl QueueId {
     }
 }
 
-/// The stream of the jobs with the queues of one side.
+/// The job stream with the queues of one side.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     side: Side,
     reader: StreamReader,
-    /// The stream, where it is open.
+    /// The stream, in the process that has it open.
     own: Option<Stream>,
     queues: Vec<(QueueId, Queue)>,
 }
@@ -120,13 +120,13 @@ fn options(args: &Args, plan: &Plan) -> StreamOptions {
 }
 
 impl Jobs {
-    /// Opens the stream and the queues of the process that has it open.
+    /// Opens the stream and the queues in the process that has the stream open.
     pub(crate) fn open(args: &Args, plan: &Plan) -> Outcome<Self> {
         let path = args.jobs_path()?;
         let stream = options(args, plan)
             .open(path)
             .map_err(unexpected("P1 P9", "the stream of the jobs does not open"))?;
-        // Before a record is put: who comes from outside may come later, and must find all.
+        // Before the first put: outside readers may start later, and must find all records.
         for name in QueueId::of(Side::Outside).map(|id| format!("queue:{}", id.name())) {
             hold(&stream, &name)?;
         }
@@ -144,7 +144,7 @@ impl Jobs {
         let began = Instant::now();
         let reader = loop {
             match StreamReader::open(path) {
-                // No worker has lived long enough yet.
+                // No worker has lived long enough to create them.
                 Err(Error::NotAStream(_)) if began.elapsed() < SILENCE_MAX / 2 => thread::sleep(SECOND / 10),
                 opened => {
                     break opened
@@ -160,7 +160,7 @@ impl Jobs {
         Ok(Self { side: Side::Outside, reader, own: None, queues })
     }
 
-    /// Returns what a process does with the jobs, and tells the supervisor of it.
+    /// Runs what a process does with the jobs, and reports it to the supervisor.
     pub(crate) fn parts<'a>(&'a self, board: &'a Board) -> Vec<(String, Part<'a>)> {
         let mut parts = self.readers(board, &|note| say(&Message::Job(note).to_string()));
         if let Some(stream) = &self.own {
@@ -202,7 +202,7 @@ fn hold(stream: &Stream, name: &str) -> Outcome {
     extend::hold(stream, name).set(HOLD_BYTES).map_err(unexpected("P12", "a hold cannot be set"))
 }
 
-/// Has the stream trimmed at random moments, besides its own maintenance, and reports how much is gone.
+/// Trims the stream at random moments, in addition to its own maintenance, and reports how much was dropped.
 fn maintain(stream: &Stream, board: &Board) -> Outcome {
     let mut random = board.random(16);
     let mut horizons: BTreeMap<ShardId, u64> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What those who put and handle jobs tell the supervisor: numbers in a line.
+//! The notes about jobs that are sent to the supervisor: lines of numbers.
 
 use streamlog::ShardId;
 
@@ -9,21 +9,21 @@ use crate::record::Number;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Note {
-    /// How many records of each key have been put in a run, and acknowledged.
+    /// The number of records of each key that were put and acknowledged in a run.
     Put { run: u32, counts: Vec<u64> },
-    /// So many records are trimmed.
+    /// This many records are trimmed.
     Trimmed { count: u64 },
-    /// The last call for a window that began at a time, and what it has counted.
+    /// The last call for a window: when the window began, and what it has counted.
     Window { id: WindowsId, shard: ShardId, start_micros: u64, tallies: Vec<Tally> },
     /// A processor gives up records.
     GivenUp { id: WindowsId, jobs: Vec<Job> },
-    /// A queue has handed out records, each for the so many-th time.
+    /// A queue has delivered records, each with its receive count.
     Taken { id: QueueId, jobs: Vec<(Job, u32)> },
     /// They are about to be acknowledged, as dead letters or not.
     Acknowledging { id: QueueId, jobs: Vec<Job> },
-    /// They are, after they were handed out so often.
+    /// They are acknowledged; each comes with its receive count.
     Acknowledged { id: QueueId, jobs: Vec<(Job, u32)> },
-    /// They are not, because their visibility timeout was over, and they were handed out again.
+    /// They are not acknowledged, because their visibility timeout had ended and they were delivered again.
     Refused { id: QueueId, jobs: Vec<Job> },
     /// A good record was a dead letter, and is put back.
     Restored { id: QueueId, jobs: Vec<Job> },
@@ -36,7 +36,7 @@ fn number_of_queue(id: QueueId) -> u64 {
 }
 
 impl Note {
-    /// Returns the numbers that say the same.
+    /// Returns the note as numbers.
     pub(crate) fn fields(&self) -> Vec<u64> {
         let with_jobs = |kind: u64, id: u64, jobs: &[Job]| {
             let of_job = |job: &Job| [u64::from(job.key), u64::from(job.number.run), job.number.count];

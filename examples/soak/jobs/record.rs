@@ -39,12 +39,12 @@ impl Job {
     }
 }
 
-/// Returns whether nobody can handle the record with this number of any key.
+/// Returns whether the record with this number is bad, so that no one can handle it. The key does not matter.
 pub(super) fn is_bad(count: u64) -> bool {
     count % 151 == 17
 }
 
-/// Returns the first number from this one on that is not bad.
+/// Returns the first number at or after this one that is not bad.
 pub(super) fn good_from(count: u64) -> u64 {
     count + u64::from(is_bad(count))
 }

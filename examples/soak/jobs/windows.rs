@@ -12,14 +12,14 @@ use crate::plan::Random;
 
 const WINDOW: Duration = SECOND;
 const TIME_LIMIT: Duration = SECOND;
-/// Calls fail at random only so often in a row. So nothing is given up but bad records.
+/// The maximum number of random failures in a row, so that only bad records are given up.
 const RANDOM_ATTEMPTS_MAX: u32 = 3;
 const RETRIES: u32 = 8;
 
-/// Records of a key that were counted one after the other: the key, their run, the first number, the last one, and how many they are.
+/// Consecutive counted records of a key: the key, their run, the first number, the last one, and the count.
 pub(crate) type Tally = [u64; 5];
 
-/// Runs the processor until the process must stop, and now and then ends it and starts it with other settings.
+/// Runs the processor until the process must stop. Sometimes stops it and starts it with other settings.
 pub(super) fn run(
     reader: &StreamReader,
     id: WindowsId,
@@ -48,7 +48,7 @@ pub(super) fn run(
             .start_with_state(move |invocation, tallies| count(invocation, tallies, id, seed, tell))
             .map_err(unexpected("L1 L2", "a processor does not start"))?;
         board.sleep(Duration::from_millis(random.between(500, 6_000)));
-        // It may say that it has skipped records: those of a closed shard that expired after all of its records were done, and of which nobody
+        // The processor may report skipped records: those of a closed shard that expired after all its records were done, when nobody
         // remembers how many it had. The numbers show that none is missing.
         if processor.is_over() {
             return Err(format!("L1: a processor has ended by itself: {:?}", processor.stats()));
@@ -77,7 +77,7 @@ fn count(
         return Response::failed("at random");
     }
     if may_fail && random.one_in(1_000) {
-        // Too long. What this call answers then does not count.
+        // Exceeds the time limit, so the answer of this call does not count.
         std::thread::sleep(TIME_LIMIT + TIME_LIMIT / 4);
         return Response::done();
     }
@@ -87,7 +87,7 @@ fn count(
         tell(Note::Window { id, shard, start_micros, tallies: tallies.clone() });
         return Response::done();
     }
-    // Either all of it fails, or a part of it is done.
+    // Either the whole batch fails, or a part of it is done.
     let is_partial = random.one_in(2);
     for record in invocation.records() {
         let (job, arrival) = (job_of(&record), record.timestamp());
@@ -124,6 +124,6 @@ fn add(tallies: &mut Vec<Tally>, job: Job) {
 
 fn give_up(discarded: &Discarded, id: WindowsId, tell: &'static Tell) -> Result<(), String> {
     tell(Note::GivenUp { id, jobs: discarded.records().map(|record| job_of(&record)).collect() });
-    // The destination fails, too.
+    // The destination also fails.
     if discarded.time().as_micros().is_multiple_of(16) { Err("at random".to_owned()) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Completion of keywords, tables, columns and functions; and of lines to statements.
+//! Completion of keywords, tables, columns and functions, and of multi-line statements.
 
 use std::collections::BTreeMap;
 
@@ -102,7 +102,7 @@ impl Completion {
         Self { tables, functions: functions(catalog) }
     }
 
-    /// Returns where the word before the cursor begins, and what it may become.
+    /// Returns where the word before the cursor begins, and its completions.
     fn candidates(&self, line: &str, at: usize) -> (usize, Vec<String>) {
         let before = &line[..at];
         let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
@@ -123,7 +123,7 @@ impl Completion {
             let of_table = self.tables.iter().find(|(table, _)| table.eq_ignore_ascii_case(&owner));
             let columns: Vec<_> = match of_table {
                 Some((_, columns)) => columns.iter().collect(),
-                // It is another name of one of them.
+                // It is an alias of one of them.
                 None => self.tables.values().flatten().collect(),
             };
             return (start, matching(columns.into_iter().map(String::as_str), word));
@@ -143,7 +143,7 @@ impl Completion {
     }
 }
 
-/// Returns the words that begin with one, whatever the case, sorted and each once.
+/// Returns the words with this prefix in any case, sorted and without duplicates.
 fn matching<'a>(words: impl Iterator<Item = &'a str>, start: &str) -> Vec<String> {
     let begins =
         |word: &&str| word.get(..start.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(start));
@@ -153,7 +153,7 @@ fn matching<'a>(words: impl Iterator<Item = &'a str>, start: &str) -> Vec<String
     found
 }
 
-/// Returns a name as statements have to write it.
+/// Returns a name as statements must write it, quoted if needed.
 fn quoted(name: &str) -> String {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
     let is_plain = name.chars().all(is_part) && !name.starts_with(|first: char| first.is_ascii_digit());
@@ -188,7 +188,7 @@ impl Completer for Completion {
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let (start, found) = self.candidates(line, at);
         let is_keyword = |word: &str| KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word));
-        // What follows a keyword is a blank; what follows a name may be anything.
+        // A keyword is followed by a blank; a name may be followed by anything.
         let pair = |word: String| Pair {
             replacement: if is_keyword(&word) { format!("{word} ") } else { word.clone() },
             display: word,
@@ -197,7 +197,7 @@ impl Completer for Completion {
     }
 }
 
-/// Enter runs what is complete, and begins a new line otherwise.
+/// Enter runs a complete statement, and otherwise begins a new line.
 impl Validator for Completion {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let text = context.input();

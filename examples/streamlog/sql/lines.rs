@@ -25,7 +25,7 @@ pub(crate) fn lines(rows: &RecordBatch, first: usize) -> Result<String, QueryErr
                 Value::String(value) => value.clone(),
                 value => value.to_string(),
             };
-            // The further lines of a text stand below the first.
+            // Continuation lines of a text are aligned below the first.
             let value = value.trim_end_matches('\n').replace('\n', &format!("\n{:width$} | ", ""));
             text += &format!("{name:<width$} | {value}\n");
         }
@@ -33,7 +33,7 @@ pub(crate) fn lines(rows: &RecordBatch, first: usize) -> Result<String, QueryErr
     Ok(text)
 }
 
-/// Gives each column its number as the name. Two may have the same name, of which an object of JSON shows only one.
+/// Names each column by its number. Column names may repeat, and a JSON object would keep only one of them.
 fn numbered(rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let schema = rows.schema();
     let fields = schema.fields().iter().enumerate();

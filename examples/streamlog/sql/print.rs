@@ -16,10 +16,10 @@ use crate::failure::{Failure, Outcome, tell};
 use crate::output::{counted, terminal_columns};
 use crate::{check_interrupted, standard};
 
-/// How soon Ctrl-C is noticed.
+/// The longest time before Ctrl-C is noticed.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Where rows go, and how they look there.
+/// Where rows go, and in which format.
 #[derive(Debug)]
 pub(crate) struct Screen {
     out: Out,
@@ -28,7 +28,7 @@ pub(crate) struct Screen {
     rows_max: usize,
 }
 
-/// Standard output, which keeps the reason of a failure for whoever sees only that there was one.
+/// Standard output. Keeps the reason of a failure for callers that see only that one occurred.
 #[derive(Debug)]
 pub(crate) struct Out {
     file: BufWriter<File>,
@@ -65,7 +65,7 @@ impl Out {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    /// Returns rows as people read them: as a table, or as lines if that is too wide for the terminal. The first row has the number `first`.
+    /// Formats rows for people: as a table, or as lines if that is too wide for the terminal. The first row has the number `first`.
     pub(crate) fn text_of(
         &self,
         rows: &RecordBatch,
@@ -113,7 +113,7 @@ impl Screen {
         self.timed(catalog, statement).map(|_| ())
     }
 
-    /// Does that, and returns how many rows were printed, if they were counted, and how long it took.
+    /// The same, and returns the number of rows printed, if they were counted, and the time taken.
     pub(crate) fn timed(
         &mut self,
         catalog: &Catalog,
@@ -173,7 +173,7 @@ fn first(rows: &mut Rows, rows_max: usize) -> Result<(RecordBatch, bool), QueryE
     Ok((first.map_err(|error| QueryError::Failed(error.to_string()))?, are_more))
 }
 
-/// Does some work, and stops the query that it waits for after Ctrl-C.
+/// Runs some work, and stops the query that it waits for after Ctrl-C.
 fn heeding_ctrl_c<T>(stopper: &streamlog::query::Stopper, work: impl FnOnce() -> T) -> T {
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -192,13 +192,13 @@ fn heeding_ctrl_c<T>(stopper: &streamlog::query::Stopper, work: impl FnOnce() ->
     })
 }
 
-/// Returns a text that cannot give orders to a terminal.
+/// Returns a text without control characters that a terminal would act on.
 fn harmless(text: String) -> String {
     let is_order = |letter: char| letter.is_control() && letter != '\n';
     if text.contains(is_order) { text.replace(is_order, "\u{fffd}") } else { text }
 }
 
-/// Tells on standard error which records a query left out.
+/// Reports on standard error which records a query left out.
 fn tell_of_missing(rows: &Rows) {
     let refused = rows.refused();
     if let Some(first) = refused.examples.first() {

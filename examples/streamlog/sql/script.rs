@@ -17,10 +17,10 @@ use crate::failure::{Failure, Outcome};
 pub(crate) const INPUT: &str = "standard input";
 /// How soon Ctrl-C is noticed while the input is silent.
 const WAIT: Duration = Duration::from_millis(100);
-/// The library takes no longer statement. Several may come in one piece.
+/// The longest statement that the library accepts. Several may arrive in one piece.
 const TEXT_BYTES_MAX: usize = 64 << 20;
 
-/// Runs the statements of an input, each as soon as its semicolon comes.
+/// Runs the statements of an input, each as soon as its semicolon arrives.
 pub(crate) fn run(input: File, opened: &Opened, screen: &mut Screen) -> Outcome {
     let lines = lines(input);
     let mut text = String::new();
@@ -46,7 +46,7 @@ pub(crate) fn run(input: File, opened: &Opened, screen: &mut Screen) -> Outcome 
     }
 }
 
-/// Runs all statements and commands of a text. Returns `Break` if a command ends the rest.
+/// Runs all statements and commands of a text. Returns `Break` if a command ends the script.
 pub(crate) fn all(text: &str, opened: &Opened, screen: &mut Screen) -> Result<ControlFlow<()>, Failure> {
     for piece in Pieces::of(text) {
         check_interrupted()?;
@@ -59,7 +59,7 @@ pub(crate) fn all(text: &str, opened: &Opened, screen: &mut Screen) -> Result<Co
     Ok(ControlFlow::Continue(()))
 }
 
-/// Reads lines in a thread, which nobody joins: it may wait forever.
+/// Reads lines in a thread that is never joined: it may wait forever.
 fn lines(input: File) -> Receiver<Result<String, Failure>> {
     let (sender, receiver) = sync_channel(64);
     thread::spawn(move || {
@@ -72,7 +72,7 @@ fn lines(input: File) -> Receiver<Result<String, Failure>> {
                 Err(error) => Err(Failure::input(INPUT, &error)),
             };
             let is_last = read.is_err();
-            // If the receiver is gone, it has told why.
+            // If the receiver is gone, it has reported why.
             if sender.send(read).is_err() || is_last {
                 return;
             }

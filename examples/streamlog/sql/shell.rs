@@ -37,7 +37,7 @@ pub(crate) fn run(opened: &Opened, mut screen: Screen) -> Outcome {
     let mut editor = editor(opened)?;
     let history = history_file();
     if let Some(file) = &history {
-        // There is none in the first session.
+        // The first session has no history file.
         let _ = editor.load_history(file);
     }
     screen.text("A semicolon ends a statement. \\? lists the commands of this shell, Ctrl-D ends it.\n")?;
@@ -77,7 +77,7 @@ fn editor(opened: &Opened) -> Result<Editor<Completion, FileHistory>, Failure> {
     Ok(editor)
 }
 
-/// Runs all statements and commands of a text. Those that fail say so, and end nothing but the text.
+/// Runs all statements and commands of a text. Prints each failure; a failure ends only this text.
 fn all(text: &str, opened: &Opened, screen: &mut Screen) -> Result<ControlFlow<()>, Failure> {
     for piece in Pieces::of(text) {
         INTERRUPTED.store(false, Ordering::Relaxed);
@@ -96,7 +96,7 @@ fn all(text: &str, opened: &Opened, screen: &mut Screen) -> Result<ControlFlow<(
                 tell("stopped");
                 break;
             }
-            // Nobody sees what comes.
+            // The output is gone.
             Err(failure @ Failure::Output(_)) => return Err(failure),
             Err(failure) => {
                 failure.report();
@@ -115,7 +115,7 @@ fn statement(text: &str, opened: &Opened, screen: &mut Screen) -> Outcome {
         Some(count) => format!("{count} rows in {time}"),
         None => time,
     };
-    // What is printed may go to a file, and this is for the user.
+    // The output may go to a file, and this is for the user.
     let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{summary}\n").as_bytes());
     Ok(())
 }
@@ -145,7 +145,7 @@ pub(crate) fn command(text: &str, opened: &Opened, screen: &mut Screen) -> Resul
     Ok(ControlFlow::Continue(()))
 }
 
-/// Returns where the history is kept, in a directory that is made if there is none.
+/// Returns the path of the history. Creates its directory if needed.
 fn history_file() -> Option<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state"));
@@ -164,8 +164,8 @@ fn make_private(directory: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Adds the newest entry to the file, so that it is there whatever happens to the shell.
+/// Appends the newest entry to the file, so that it survives a crash of the shell.
 fn keep(editor: &mut Editor<Completion, FileHistory>, file: &Path) {
-    // The user can go on without it.
+    // The shell works without it.
     let _ = editor.append_history(file);
 }

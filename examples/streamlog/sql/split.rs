@@ -40,13 +40,13 @@ pub(crate) fn is_command(text: &str) -> bool {
     text.starts_with('\\')
 }
 
-/// Returns a statement without its end, and the command that stands below it: a user may ask for the columns of a table while writing.
+/// Splits off a command that stands on the last line: a user may ask for the columns of a table while writing a statement.
 pub(crate) fn command_within(text: &str) -> Option<(&str, &str)> {
     let (statement, command) = text.trim_end().rsplit_once('\n')?;
     (is_command(command) && !is_complete(statement)).then_some((statement, command))
 }
 
-/// Returns whether the shell can run a text: it is nothing, a command, or its last statement is ended by a semicolon.
+/// Returns whether the shell can run a text: it is empty, a command, or its last statement ends with a semicolon.
 pub(crate) fn is_complete(text: &str) -> bool {
     let mut rest = text.trim();
     loop {
@@ -60,14 +60,14 @@ pub(crate) fn is_complete(text: &str) -> bool {
     }
 }
 
-/// Returns where the first statement's semicolon is. Those in texts, quoted names and comments end none.
+/// Returns the position of the first statement's semicolon. Semicolons in strings, quoted names and comments do not count.
 fn end(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut at = 0;
     while at < bytes.len() {
         at += match &bytes[at..] {
             [b';', ..] => return Some(at),
-            // A quotation mark within is doubled: that is two texts, one behind the other.
+            // A quotation mark within is doubled, which reads as two adjacent strings.
             [quote @ (b'\'' | b'"'), rest @ ..] => past(rest, &[*quote]) + 1,
             [b'-', b'-', rest @ ..] => past(rest, b"\n") + 2,
             [b'/', b'*', rest @ ..] => comment(rest) + 2,
@@ -77,13 +77,13 @@ fn end(text: &str) -> Option<usize> {
     None
 }
 
-/// Returns how many bytes there are up to and with a mark, or all.
+/// Returns the number of bytes up to and including a mark, or the whole length.
 fn past(text: &[u8], mark: &[u8]) -> usize {
     let found = text.windows(mark.len()).position(|window| window == mark);
     found.map_or(text.len(), |at| at + mark.len())
 }
 
-/// Returns how long the rest of a comment is. Comments may be nested.
+/// Returns the length of the rest of a comment. Comments may be nested.
 fn comment(text: &[u8]) -> usize {
     let (mut at, mut depth) = (0, 1);
     while at < text.len() && depth > 0 {
@@ -102,7 +102,7 @@ fn comment(text: &[u8]) -> usize {
     at
 }
 
-/// Returns whether a text has nothing but blanks and comments.
+/// Returns whether a text contains only blanks and comments.
 fn is_blank(text: &str) -> bool {
     let mut rest = text.trim_start();
     while !rest.is_empty() {

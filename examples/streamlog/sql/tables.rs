@@ -10,7 +10,7 @@ use super::{SqlArgs, is_statement};
 use crate::failure::{Failure, Outcome, tell};
 use crate::{archive, keys, report};
 
-/// What statements may name. The readers stay open as long as this.
+/// What statements may name. The readers stay open as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) catalog: Catalog,
@@ -22,7 +22,7 @@ struct Named<'a> {
     path: &'a str,
 }
 
-/// The schemas that the command line gives: by the name of a table, or for the only stream.
+/// The schemas from the command line: by table name, or for the only stream.
 #[derive(Default)]
 struct Given {
     by_name: BTreeMap<String, Schema>,
@@ -30,7 +30,7 @@ struct Given {
 }
 
 impl Opened {
-    /// Opens everything that is named on the command line.
+    /// Opens everything named on the command line.
     pub(crate) fn open(
         args: &SqlArgs,
         tables: &[String],
@@ -77,7 +77,7 @@ fn told(error: QueryError) -> Failure {
     Failure::Told(error.to_string())
 }
 
-/// Returns what is wrong with columns, which the caller says are those of a schema.
+/// Returns what is wrong with columns that the caller has given as a schema.
 fn reason(error: &QueryError) -> String {
     let text = error.to_string();
     text.strip_prefix("the schema is wrong: ").unwrap_or(&text).to_owned()
@@ -85,7 +85,7 @@ fn reason(error: &QueryError) -> String {
 
 impl<'a> Named<'a> {
     fn parse(text: &'a str) -> Result<Self, Failure> {
-        // A path may have such a sign in it, too.
+        // A path may also contain `=`.
         if let Some((name, path)) = text.split_once('=')
             && is_plain(name)
             && !Path::new(text).exists()
@@ -151,7 +151,7 @@ impl Given {
         Ok(())
     }
 
-    /// Finds the stream that a schema without a name is for, and refuses names of no stream.
+    /// Finds the stream that a schema without a name applies to, and refuses names of unknown streams.
     fn give_to(&mut self, streams: &[Named<'_>]) -> Outcome {
         if let Some((option, schema)) = self.of_the_only_one.take() {
             let [only] = streams else {
@@ -174,7 +174,7 @@ impl Given {
     }
 }
 
-/// Takes the columns from the first records, and tells which they are.
+/// Infers the columns from the first records, and prints them.
 fn inferred(reader: &StreamReader, name: &str, is_only: bool) -> Result<Schema, Failure> {
     let found = Schema::find(reader)?;
     match &found {

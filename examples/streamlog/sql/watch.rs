@@ -1,4 +1,4 @@
-//! `--watch`: a continuous query whose rows are printed as they come.
+//! `--watch`: a continuous query whose rows are printed as they arrive.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::check_interrupted;
 use crate::failure::{Failure, Outcome, tell};
 use crate::output::counted;
 
-/// How soon the end of the query, or of whoever reads its rows, is noticed.
+/// The longest time before the end of the query, or of the output's reader, is noticed.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs a statement until Ctrl-C.
@@ -26,7 +26,7 @@ pub(crate) fn watch(args: &SqlArgs, catalog: &Catalog, statement: &str) -> Outco
     let print = {
         let printer = Arc::clone(&printer);
         move |rows: &RecordBatch| {
-            // A failure is found by the loop below. It would not pass if this was tried again.
+            // The loop below finds a failure. A retry would not help.
             let _ = lock(&printer).print(rows);
             Ok::<_, String>(())
         }
@@ -48,7 +48,7 @@ pub(crate) fn watch(args: &SqlArgs, catalog: &Catalog, statement: &str) -> Outco
     }
 }
 
-/// Waits until the query ends by itself, Ctrl-C, or nobody reads its rows any more.
+/// Waits until the query ends, Ctrl-C is pressed, or the output's reader is gone.
 fn wait(pump: &Pump, printer: &Mutex<Printer>) -> Outcome {
     let mut last_error = None;
     loop {
@@ -66,7 +66,7 @@ fn wait(pump: &Pump, printer: &Mutex<Printer>) -> Outcome {
     }
 }
 
-/// Returns the name that a statement inserts into, if it is such a statement.
+/// Returns the table that a statement inserts into, if it is an `INSERT`.
 fn target(statement: &str) -> Option<String> {
     let mut words = statement.split_whitespace();
     let is_insert =
@@ -127,7 +127,7 @@ fn lock(printer: &Mutex<Printer>) -> MutexGuard<'_, Printer> {
     printer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Tells on standard error what has no row.
+/// Reports on standard error which records have no row.
 fn tell_of_missing(pump: &Pump) {
     let stats = pump.stats();
     for (count, what, why) in [

@@ -1,4 +1,4 @@
-//! `video clip`: a piece of video as an MP4 file.
+//! `video clip`: exports a piece of video as an MP4 file.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -16,7 +16,7 @@ use crate::table::span;
 
 const OUT_BUFFER_BYTES: usize = 1 << 20;
 
-/// Writes a clip, and prints what is in it.
+/// Writes a clip, and prints a summary.
 pub(super) fn clip(stream: &VideoStream, args: &VideoClipArgs) -> Outcome {
     let selector = match (args.last, stream.newest()) {
         (Some(last), Some(newest)) => {
@@ -40,7 +40,7 @@ pub(super) fn clip(stream: &VideoStream, args: &VideoClipArgs) -> Outcome {
     ))
 }
 
-/// Writes a clip into a file, which is there once it is whole. Returns its bytes.
+/// Writes a clip into a file, which appears under its name only when it is complete. Returns its bytes.
 fn to_file(stream: &VideoStream, selector: &FragmentSelector, path: &Path) -> Result<u64, Failure> {
     let partial = partial(path);
     let told = |error: io::Error| Failure::Told(format!("cannot write {}: {error}", path.display()));
@@ -66,12 +66,12 @@ fn partial(path: &Path) -> PathBuf {
 /// Why a clip was not written.
 struct Unwritten {
     error: VideoError,
-    /// If it is the output's fault.
+    /// The output's error, if that was the cause.
     output: Option<io::Error>,
 }
 
 impl Unwritten {
-    /// Returns the failure, with what a fault of the output is.
+    /// Returns the failure. `failure` wraps an error of the output.
     fn on_output(self, failure: impl FnOnce(io::Error) -> Failure) -> Failure {
         match self.output {
             Some(error) => failure(error),
@@ -88,7 +88,7 @@ fn write(stream: &VideoStream, selector: &FragmentSelector, out: File) -> Result
     }
 }
 
-/// Counts what is written, and keeps why it could not be.
+/// Counts the bytes written, and keeps the error if writing fails.
 struct Counted {
     out: File,
     bytes: u64,

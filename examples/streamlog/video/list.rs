@@ -1,4 +1,4 @@
-//! `video list`: what fragments there are.
+//! `video list`: lists fragments.
 
 use std::time::Duration;
 

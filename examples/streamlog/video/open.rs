@@ -1,4 +1,4 @@
-//! Opening a video stream to put into it, or to look at it while another program has it open.
+//! Opens a video stream to put into it, or to read it while another program has it open.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,7 +20,7 @@ impl From<VideoError> for Failure {
 }
 
 impl RangeArgs {
-    /// Returns what chooses the fragments in the range.
+    /// Returns a selector of the fragments in the range.
     pub(super) fn selector(&self) -> FragmentSelector {
         if self.from.is_none() && self.to.is_none() {
             return FragmentSelector::All;
@@ -45,7 +45,7 @@ pub(super) fn to_put(args: &VideoPutArgs, key_file: Option<&Path>) -> Result<Vid
     Ok(options.open(&args.path)?)
 }
 
-/// Works with a stream that another program may have open, and changes nothing of it.
+/// Works with a stream that another program may have open, without changing it.
 pub(super) fn to_look(
     path: &Path,
     key_file: Option<&Path>,
@@ -70,7 +70,7 @@ pub(super) fn to_look(
     }
 }
 
-/// Makes a directory for copies on the file system of the stream, where they take little room. Returns `None` if that is not allowed.
+/// Makes a directory for copies on the stream's file system, where they take little space. Returns `None` if that is not allowed.
 fn directory_beside(path: &Path) -> Option<tempfile::TempDir> {
     let path = path.canonicalize().ok()?;
     tempfile::Builder::new().prefix(".streamlog-video-").tempdir_in(path.parent()?).ok()

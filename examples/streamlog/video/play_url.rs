@@ -1,4 +1,4 @@
-//! `video play-url`: asks a gateway for a session of HLS.
+//! `video play-url`: requests an HLS session from a gateway.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -11,9 +11,9 @@ use super::PlayUrlArgs;
 use crate::failure::{Failure, Outcome};
 use crate::output::print_text;
 
-/// The longest wait for a connection, and for each part of an answer.
+/// The longest wait for a connection, and for each part of a response.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// More than any answer has.
+/// Larger than any response.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Prints the URL of a new session.
@@ -53,12 +53,12 @@ fn request(args: &PlayUrlArgs) -> Value {
     body
 }
 
-/// Sends a request in the form of a signed one, which is all that a gateway wants that lets anybody call. Returns whether it was granted, and
-/// the answer.
+/// Sends a request in the form of a signed one, which a gateway without authentication accepts. Returns whether it succeeded, and the
+/// response.
 fn ask(address: &str, body: &Value) -> io::Result<(bool, Value)> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "there is no such host");
     let mut connected = None;
-    // Behind the last colon is a port, unless it is one within an address of IPv6.
+    // The last colon precedes the port, unless it is part of an IPv6 address.
     let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let place = if has_port { address.to_owned() } else { format!("{address}:80") };
     for address in place.to_socket_addrs()? {

@@ -1,6 +1,6 @@
-//! `video put`: Matroska becomes fragments.
+//! `video put`: ingests Matroska as fragments.
 //!
-//! A thread reads the input, so that Ctrl-C works even while it is silent. It may send clusters long after one another, as cameras do.
+//! A thread reads the input, so that Ctrl-C works even while the input is silent. Clusters may arrive far apart, as from cameras.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -26,9 +26,9 @@ const PIECE_BYTES: usize = 256 << 10;
 /// The longest time before the command notices Ctrl-C while the input is silent.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Takes the input into a stream, and prints how much.
+/// Ingests the input into a stream, and prints how much was stored.
 pub(super) fn put(args: &VideoPutArgs, key_file: Option<&Path>) -> Outcome {
-    // Before a stream is created for a file that is not there.
+    // Open the file first, so that no stream is created if it does not exist.
     let (input, bytes) = Input::of(Some(&args.file))?;
     let name = input.name();
     let input = input.open().map_err(|error| Failure::input(&name, &error))?;
@@ -56,7 +56,7 @@ fn options(args: &VideoPutArgs) -> IngestOptions {
     args.tag.iter().fold(options, |options, (name, value)| options.tag(name, value))
 }
 
-/// Prints acknowledgements, and keeps why that failed.
+/// Prints acknowledgements, and keeps the error if that fails.
 #[derive(Clone)]
 struct Acks {
     out: Option<Arc<Mutex<Printed>>>,
@@ -82,7 +82,7 @@ impl Acks {
         }
     }
 
-    /// Fails if something could not be printed, or if nobody reads it any more.
+    /// Fails if something could not be printed, or if the output's reader is gone.
     fn check(&self) -> Outcome {
         let Some(out) = &self.out else { return Ok(()) };
         let mut printed = out.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +124,7 @@ impl Put<'_> {
         outcome
     }
 
-    /// Takes pieces until the input ends, and notes what was stored.
+    /// Processes chunks until the input ends, and notes what was stored.
     fn pieces(
         &mut self,
         pieces: &Receiver<std::io::Result<Vec<u8>>>,
@@ -142,7 +142,7 @@ impl Put<'_> {
                 }
                 Ok(Err(error)) => {
                     if let Some(ingest) = self.ingest.take() {
-                        // The acknowledgement says it, too.
+                        // The acknowledgement also reports it.
                         ingest.abort(error.to_string());
                     }
                     return Err(Failure::input(&self.name, &error));
@@ -161,7 +161,7 @@ impl Put<'_> {
     }
 }
 
-/// Reads the input in a thread, to its end or until nobody wants it any more.
+/// Reads the input in a thread, to its end or until the receiver is gone.
 fn read_in_background(input: File) -> Receiver<std::io::Result<Vec<u8>>> {
     let (sender, receiver) = sync_channel(4);
     // Do not join the thread: it may wait forever for input, and has nothing to clean up.

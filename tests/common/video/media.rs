@@ -19,13 +19,13 @@ pub(crate) struct Ffmpeg {
     program: PathBuf,
 }
 
-/// What to generate: a moving test picture, and a tone.
+/// The generated media: a moving test picture, and a tone.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
     pub(crate) seconds: u32,
     pub(crate) video: Option<&'static [&'static str]>,
     pub(crate) frame_rate: u32,
-    /// How long a fragment is: there is a key frame at the beginning of each, and nowhere else.
+    /// The length of a fragment: there is a key frame at the beginning of each, and nowhere else.
     pub(crate) fragment_seconds: u32,
     pub(crate) audio: Option<&'static [&'static str]>,
     pub(crate) sample_rate: u32,
@@ -100,14 +100,14 @@ pub(crate) struct Found {
 }
 
 impl Ffmpeg {
-    /// Runs ffmpeg, and returns what it writes. It must not complain.
+    /// Runs ffmpeg, and returns its output. It must not complain.
     pub(crate) fn run(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let (output, complaints) = self.run_leniently(arguments, input);
         assert!(complaints.is_empty(), "{arguments:?}: {complaints}");
         output
     }
 
-    /// Runs ffmpeg, and returns what it writes, and its complaints.
+    /// Runs ffmpeg, and returns its output and its complaints.
     pub(crate) fn run_leniently(&self, arguments: &[&str], input: &[u8]) -> (Vec<u8>, String) {
         let mut command = Command::new(&self.program);
         command.args(["-nostdin", "-hide_banner", "-loglevel", "warning", "-threads", "2"]).args(arguments);
@@ -124,7 +124,7 @@ impl Ffmpeg {
             let _ = stdin.write_all(&input);
         }
         let output = output.join().expect("no panic").expect("its output");
-        // The codecs of telephones do not say where a speaker stands.
+        // Telephone codecs do not specify a channel layout.
         let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
         let complaints = complaints.lines().filter(|line| !line.contains("Guessed Channel Layout"));
         let complaints = complaints.collect::<Vec<_>>().join("\n");
@@ -132,38 +132,38 @@ impl Ffmpeg {
         (output.stdout, complaints)
     }
 
-    /// Returns the packets of a stream (`v:0`, `a:0`) as they are in a file of ours. ffmpeg must not complain.
+    /// Returns the packets of a stream (`v:0`, `a:0`) in one of our files, unchanged. ffmpeg must not complain.
     pub(crate) fn packets(&self, media: &[u8], stream: &str) -> Vec<Found> {
         let (found, complaints) = self.hashes(media, stream, COPIED);
         assert!(complaints.is_empty(), "{complaints}");
         found
     }
 
-    /// Returns the pictures, or the pieces of sound, of a stream in a file of ours, decoded. ffmpeg must not complain.
+    /// Returns the decoded pictures or pieces of sound of a stream in one of our files. ffmpeg must not complain.
     pub(crate) fn decoded(&self, media: &[u8], stream: &str) -> Vec<Found> {
         let (found, complaints) = self.hashes(media, stream, DECODED);
         assert!(complaints.is_empty(), "{complaints}");
         found
     }
 
-    /// The same, but what changes its size within the stream keeps it.
+    /// The same, without scaling pictures whose size changes within the stream.
     pub(crate) fn decoded_as_is(&self, media: &[u8], stream: &str) -> Vec<Found> {
         self.hashes(media, stream, &[DECODED, &["-noautoscale"]].concat()).0
     }
 
-    /// Decodes bytes that are in no container.
+    /// Decodes bytes without a container.
     pub(crate) fn decoded_alone(&self, bytes: &[u8], format: &str) -> Vec<Found> {
         let file = TemporaryFile::new(bytes);
         let arguments = ["-f", format, "-i", file.path(), "-map", "0:v:0"];
         self.list(&[&arguments[..], DECODED].concat()).0
     }
 
-    /// Returns the packets of a stream of Matroska, about whose times of decoding ffmpeg may complain: there are none.
+    /// Returns the packets of a Matroska stream. ffmpeg may complain about missing decoding times.
     pub(crate) fn source_packets(&self, media: &[u8], stream: &str) -> Vec<Found> {
         self.hashes(media, stream, COPIED).0
     }
 
-    /// Returns the pictures, or the pieces of sound, of a stream of Matroska, decoded.
+    /// Returns the decoded pictures or pieces of sound of a Matroska stream.
     pub(crate) fn source_decoded(&self, media: &[u8], stream: &str) -> Vec<Found> {
         self.hashes(media, stream, DECODED).0
     }
@@ -230,7 +230,7 @@ impl TemporaryFile {
     }
 }
 
-/// An element of EBML: its identifier, its whole range, where its data begins.
+/// An EBML element: its identifier, its whole range, and where its data begins.
 fn element(bytes: &[u8], at: usize) -> (u32, usize, Option<usize>) {
     let id_length = bytes[at].leading_zeros() as usize + 1;
     let id = bytes[at..at + id_length].iter().fold(0, |id, &byte| id << 8 | u32::from(byte));
@@ -243,7 +243,7 @@ fn element(bytes: &[u8], at: usize) -> (u32, usize, Option<usize>) {
     (id, size_at + size_length, (size != ones).then_some(size as usize))
 }
 
-/// Cuts a file as ffmpeg writes it into fragments: each a whole file with one cluster.
+/// Splits a file as ffmpeg writes it into fragments: each a whole file with one cluster.
 pub(crate) fn cut(file: &[u8]) -> Vec<Vec<u8>> {
     let (_, data, size) = element(file, 0);
     let segment = data + size.expect("a header of known size");

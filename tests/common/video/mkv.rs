@@ -1,4 +1,4 @@
-//! Matroska for tests, put together by hand, right or wrong.
+//! Matroska for tests, assembled by hand, valid or not.
 
 pub const EBML: u32 = 0x1A45_DFA3;
 pub const SEGMENT: u32 = 0x1853_8067;
@@ -124,12 +124,12 @@ pub fn cluster(size: Size, children: &[Vec<u8>]) -> Vec<u8> {
     sized(CLUSTER, size, &children.concat())
 }
 
-/// What comes before the clusters of a live stream with these tracks.
+/// The data before the clusters of a live stream with these tracks.
 pub fn head(of: &[TestTrack]) -> Vec<u8> {
     [document(), sized(SEGMENT, Size::Unknown, &[]), info(Some(1_000_000)), tracks(of)].concat()
 }
 
-/// A cluster with a frame each 40 ms.
+/// A cluster with a frame every 40 ms.
 pub fn simple_cluster(at_ms: u64, frames: i16, data: &[u8]) -> Vec<u8> {
     let blocks = (0..frames).map(|frame| simple_block(1, frame * 40, data));
     cluster(Size::Right, &[vec![timecode(at_ms)], blocks.collect()].concat())
@@ -142,7 +142,7 @@ pub fn live(seconds: std::ops::Range<u64>) -> Vec<u8> {
     [vec![head(&[TestTrack::new(1)])], clusters.collect()].concat().concat()
 }
 
-/// An element that was read: its id, where its payload begins, and its payload.
+/// A parsed element: its id, where its payload begins, and its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read<'a> {
     pub id: u32,
@@ -150,7 +150,7 @@ pub struct Read<'a> {
     pub payload: &'a [u8],
 }
 
-/// Reads the elements of a payload, as plainly as can be. An element of unknown size takes all that is left.
+/// Reads the elements of a payload in the simplest way. An element of unknown size takes the rest.
 pub fn read(mut bytes: &[u8]) -> Vec<Read<'_>> {
     let (mut found, mut at) = (vec![], 0);
     while !bytes.is_empty() {
@@ -177,7 +177,7 @@ pub fn only<'a>(elements: &[Read<'a>], id: u32) -> &'a [u8] {
     found.payload
 }
 
-/// Returns all tags of documents that stand one behind the other or in one another, in order.
+/// Returns all tags of concatenated or nested documents, in order.
 pub fn tags_in(bytes: &[u8]) -> Vec<(String, String)> {
     let mut found = vec![];
     for element in read(bytes) {
@@ -194,7 +194,7 @@ pub fn tags_in(bytes: &[u8]) -> Vec<(String, String)> {
     found
 }
 
-/// Cuts documents that stand one behind the other apart. None of these may have its header inside.
+/// Splits concatenated documents. None of these may contain its header inside.
 pub fn documents(bytes: &[u8]) -> Vec<&[u8]> {
     let starts: Vec<_> =
         bytes.windows(4).enumerate().filter(|(_, at)| *at == EBML.to_be_bytes()).map(|(at, _)| at).collect();

@@ -1,6 +1,6 @@
-//! Matroska with a track of sound, made without any program: enough to be taken, played and described, though nobody wants to hear it.
+//! Matroska with an audio track, made without any program: enough to be ingested, played and described, if not to be heard.
 
-/// How long a frame is, and how many a fragment has.
+/// The length of a frame, and the number of frames in a fragment.
 const FRAME_MS: u64 = 100;
 const FRAMES: u64 = 10;
 
@@ -20,7 +20,7 @@ impl Default for Sound {
 }
 
 impl Sound {
-    /// Returns what comes before the clusters.
+    /// Returns the data before the clusters.
     pub(crate) fn head(&self) -> Vec<u8> {
         let audio = [element(&[0xB5], &(self.sample_rate as f32).to_be_bytes()), element(&[0x9F], &[2])];
         let mut track = vec![

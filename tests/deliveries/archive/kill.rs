@@ -1,6 +1,6 @@
-//! A process that writes, archives and drops is killed at random moments: what the archive and the stream have together is exactly what was put.
+//! Kills a process that writes, archives and drops at random moments: archive and stream together hold exactly what was put.
 //!
-//! `STREAMLOG_KILLS=100` kills it so often.
+//! `STREAMLOG_KILLS=100` kills it that often.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +25,7 @@ fn read_all(path: &Path) -> BTreeMap<u64, u64> {
     let mut iterator = told(reader.lineage_iterator(Position::TrimHorizon));
     loop {
         let batch = match iterator.next_batch(1_000) {
-            // A shard that came and went while no archiver ran. Whether a record is missing shows below.
+            // A shard that came and went while no archiver ran. Missing records are detected below.
             Err(Error::Trimmed { .. }) => {
                 iterator.skip_to_horizon();
                 continue;

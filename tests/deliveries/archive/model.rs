@@ -1,5 +1,5 @@
-//! Puts, rolls, splits, merges, trims, crashes and passes of archiving in random order, some of which end in the middle: readers with the archive see
-//! each record once and in order, or an error that says why not.
+//! Puts, rolls, splits, merges, trims, crashes and archiving passes in random order, some of which stop in the middle: readers with the archive see
+//! each record once and in order, or an error that gives the reason.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ const AGE: std::time::Duration = std::time::Duration::from_secs(100);
 enum Step {
     Put(u8),
     Maintain,
-    /// A pass of archiving. The place fails after so many changes, and the archiver is gone then.
+    /// An archiving pass. The place fails after this many changes, which ends the archiver.
     Archive {
         puts_left: Option<u32>,
         fails_once: bool,
@@ -33,10 +33,10 @@ enum Step {
     Split(u8),
     Merge(u8),
     Reopen,
-    /// What was written stays, and nothing is closed.
+    /// Written data stays, and nothing is closed.
     Kill,
     Away(bool),
-    /// Makes a stream of what is archived by now.
+    /// Makes a stream of the archive so far.
     Restore,
     NewReader,
     Read {
@@ -64,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A reader that goes on.
+/// A reader that continues across operations.
 struct Reading {
     iterator: LineageIterator,
     /// The next number of each key.
@@ -124,7 +124,7 @@ impl World {
         self.place.with(|place| place.puts_left = None);
         match outcome {
             Ok(_) => self.archiver = Some(archiver),
-            // Away, or the connection is lost. Another one begins anew.
+            // The place is away, or the connection is lost. Another reader starts over.
             Err(Error::Io(failure)) => assert!(failure.path.starts_with("memory:"), "{failure}"),
             Err(error) => panic!("{error}"),
         }
@@ -206,7 +206,7 @@ impl World {
                 self.open();
             }
             Step::Kill => {
-                // The readers of the old life end with it: they follow a directory.
+                // The readers of the old process end with it: they follow a directory.
                 self.finish_readings();
                 let from = self.path();
                 self.lives += 1;
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// Reads everything there is, up to a last record of each key.
+    /// Reads everything up to a last record of each key.
     fn finish_readings(&mut self) {
         self.put(KEYS as u8);
         let was_away = self.place.with(|place| std::mem::take(&mut place.is_away));
@@ -242,7 +242,7 @@ impl World {
         self.place.set_away(was_away);
     }
 
-    /// At each moment, the archive holds everything that was put before what it holds, if nothing was dropped before it was archived.
+    /// At each moment, if nothing was dropped before it was archived, the archive has no gaps before its newest records.
     fn restore_now(&mut self) {
         let was_away = self.place.with(|place| std::mem::take(&mut place.is_away));
         if self.place.with(|place| place.objects.contains_key("stream.json")) {

@@ -1,10 +1,10 @@
-//! A function over HTTP, in Lambda's contract, rule by rule, and with every fault that a server may have.
+//! An HTTP function with Lambda's contract, rule by rule, and with every fault that a server may have.
 
 use streamlog::delivery::{Directory, HttpFunction};
 
 use super::*;
 
-/// Answers each record with what `of` says of its data: a result, and data and partition keys for it.
+/// Answers each record with what `of` returns for its data: a result, and data and partition keys.
 fn answer_each(request: &Request, of: impl Fn(&str) -> Value) -> Value {
     let json = request.json();
     let records = json["records"].as_array().unwrap().iter().map(|record| {
@@ -140,7 +140,7 @@ fn a_call_is_that_of_firehose_and_its_answer_says_what_becomes_of_each_record() 
     );
 }
 
-/// Has a server answer a call about three records in this way, always. Returns the requests, and the lines of the error output.
+/// Makes a server always answer a call about three records in this way. Returns the requests, and the lines of the error output.
 fn failing(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> (Vec<Request>, Vec<Value>) {
     let (scratch, clock) = (common::scratch(), common::clock());
     let stream = open(&scratch.path().join("stream"), &clock);
@@ -172,7 +172,7 @@ fn failing(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> (Vec<Re
     (requests, errors)
 }
 
-/// Has each call fail. Returns the code, and what the message says of the function.
+/// Makes each call fail. Returns the code, and the part of the message about the function.
 fn failure(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> (String, String) {
     let (requests, errors) = failing(reply);
     assert_eq!(requests.len(), 4, "three more");
@@ -301,7 +301,7 @@ fn records_are_gathered_for_a_call_by_bytes_and_by_time() {
     for _ in 0..10 {
         stream.put("key", &large).unwrap();
     }
-    // Nothing shows that it waits.
+    // Nothing signals that it is waiting.
     thread::sleep(Duration::from_millis(200));
     assert!(server.requests().is_empty(), "1,000 KiB are not enough");
     stream.put("key", &large).unwrap();
@@ -309,7 +309,7 @@ fn records_are_gathered_for_a_call_by_bytes_and_by_time() {
     eventually(|| delivery.stats().read_records == 10);
     assert_eq!(server.requests()[0].records().len(), 10, "the last one would be too much");
     clock.advance(59 * SECOND);
-    // Nothing shows that it waits.
+    // Nothing signals that it is waiting.
     thread::sleep(Duration::from_millis(200));
     assert_eq!(server.requests().len(), 1);
     clock.advance(SECOND);
@@ -331,7 +331,7 @@ fn no_request_is_larger_than_lambda_takes() {
         .open(scratch.path().join("s"))
         .unwrap();
     let server = Server::start(|_, request| answer(200, answer_each(request, |data| ok(&data[..1]))));
-    // Many small records, whose metadata are longer than their data.
+    // Many small records, whose metadata is longer than their data.
     for number in 0..40_000 {
         stream.put("key", (number % 10).to_string()).unwrap();
     }
@@ -369,7 +369,7 @@ fn l5_a_shard_whose_function_is_silent_does_not_hold_up_others() {
     assert!(begun.elapsed() < Duration::from_secs(5), "closing does not wait for it");
 }
 
-/// Whatever happens to calls and to the delivery, each record is once in the output: as a row, or in the error output.
+/// Whatever happens to calls and to the delivery, each record is in the output exactly once: as a row, or in the error output.
 #[test]
 fn l2_each_record_is_there_once_after_faults_and_restarts() {
     let (scratch, clock) = (common::scratch(), common::clock());
@@ -407,7 +407,7 @@ fn l2_each_record_is_there_once_after_faults_and_restarts() {
         }
         faults += delivery.stats().failed_function_calls;
         assert_eq!(delivery.stats().changed_objects, 0);
-        // What is in a call then comes again.
+        // The records of a call then come again.
         delivery.close().unwrap();
     }
     assert!(faults > 50, "the faults were seen: {faults}");
@@ -419,7 +419,7 @@ fn l2_each_record_is_there_once_after_faults_and_restarts() {
     assert!(failed.iter().any(|data| data.ends_with('1')) && rows.len() > 500, "calls failed, and worked");
     let mut found: Vec<_> = rows.into_iter().chain(failed.iter().cloned()).collect();
     found.sort();
-    // One that is dropped is in the error output only if its call failed.
+    // A dropped record is in the error output only if its call failed.
     expected.retain(|data| !data.ends_with('3') || failed.contains(data));
     assert_eq!(found, expected);
 }

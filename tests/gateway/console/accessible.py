@@ -115,7 +115,7 @@ with browser() as started:
             console = Page(started, URL, color_scheme=theme, viewport={"width": width, "height": 900}, reduced_motion="reduce")
             look_at_all(console, f"{theme} {width}")
             console.close()
-    # The button changes the theme, whatever the system has.
+    # The button changes the theme, whatever the system setting is.
     console = Page(started, URL, color_scheme="light")
     paper = lambda: console.page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     light = paper()

@@ -68,7 +68,7 @@ class Page:
         self.page.goto(f"{url}/console")
 
     def _message(self, message):
-        # The browser itself reports answers that are errors, which tests provoke.
+        # The browser itself logs error responses, which tests provoke.
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
             self.wrong.append(f"{message.type}: {message.text}")
 
@@ -93,7 +93,7 @@ class Page:
         if "#/query" not in self.page.url:
             self.page.evaluate("() => { location.hash = '#/query'; }")
         box = self.page.get_by_label("Statement", exact=True)
-        # The list of tables is there, after which the page writes nothing by itself.
+        # The list of tables is there. After that, the page writes nothing by itself.
         expect(self.page.locator(".examples li").first).to_be_visible()
         box.fill(statement)
         box.press("Control+Enter")

@@ -81,7 +81,7 @@ with browser() as started:
         assert page.locator("main img, main script, main svg[onload]").count() == 0
         assert page.evaluate("() => [window.hacked, {}.x]") == [None, None]
 
-    # One line of 10 MiB: shown in parts, and the page goes on.
+    # One line of 10 MiB: shown in parts, and the page still responds.
     kinesis.put_record(StreamName="hostile", PartitionKey="big", Data=(b"<b>" * (BIG // 3))[: BIG - 3])
     console.go("hostile", "data")
     console.button("Read").click()

@@ -115,7 +115,7 @@ def see_live_rates(console):
         )
         assert time.monotonic() < end, row.inner_text()
         page.wait_for_timeout(200)
-    # The page asks once in two seconds. (While Python sleeps, it does not hear of requests; so the page waits.)
+    # The page asks once in two seconds. (While Python sleeps, it does not see requests; so the page waits.)
     before = len(console.requests)
     page.wait_for_timeout(6_000)
     assert 2 <= len(console.requests) - before <= 4, [request.url for request in console.requests[before:]]
@@ -153,7 +153,7 @@ def reshard(console):
     expect(picture.locator("rect.heat")).to_have_count(5)
     expect(picture.locator("rect.closed")).to_have_count(1)
 
-    # The cursor moves through the shards by keys, and says what it is at.
+    # The keyboard moves the cursor through the shards, and its text names the current shard.
     cursor = page.get_by_label("Choose a shard, in the order of hash keys")
     cursor.focus()
     page.keyboard.press("Home")
@@ -278,7 +278,7 @@ def view(console):
     expect(detail.locator(".json .hit")).to_contain_text("needle")
     expect(detail).to_contain_text("(your time)")
     expect(detail).to_contain_text("UTC")
-    # The reader's zone is 5:45 from UTC.
+    # The reader's time zone is 5:45 from UTC.
     local, utc = (detail.locator("dd").nth(n).inner_text() for n in (0, 1))
     assert local[10:19] != utc[10:19] and int(local[14:16]) == (int(utc[14:16]) + 45) % 60, (local, utc)
     console.button("Hex", detail).click()
@@ -294,7 +294,7 @@ def view(console):
     page.get_by_label("Find in what is shown").fill("")
     expect(rows).to_have_count(30)
 
-    # Headers, which programs have put that have the stream in process.
+    # Headers, put by programs that have the stream in process.
     console.go("grouped", "data")
     console.button("Read").click()
     expect(rows).to_have_count(3)
@@ -332,7 +332,7 @@ def view(console):
     console.button("Read").click()
     expect(rows).to_have_count(30)
 
-    # Live: what comes from now on, also in shards that a split makes.
+    # Live: new records, also in shards that a split makes.
     page.get_by_label("From", exact=True).select_option("LATEST")
     console.button("Read").click()
     expect(console.button("Following")).to_have_attribute("aria-pressed", "true")
@@ -356,7 +356,7 @@ def take_apart(console):
         aggregator.add_user_record(f"user-{number % 2}", f'{{"order": {number}}}'.encode())
     key, _, data = aggregator.clear_and_get().get_contents()
     kinesis.put_record(StreamName="aggregates", PartitionKey=key, Data=data)
-    # One whose MD5 is wrong is a plain record.
+    # A record whose MD5 is wrong is a plain record.
     kinesis.put_record(StreamName="aggregates", PartitionKey="wrong", Data=data[:-1] + bytes([data[-1] ^ 1]))
     console.go("aggregates", "data")
     console.button("Read").click()
@@ -378,7 +378,7 @@ def past(console):
     page = console.page
     kinesis.create_stream(StreamName="busy", ShardCount=1)
     active("busy")
-    # The gateway looks every five seconds, and later on a machine that has other work.
+    # The gateway checks every five seconds, and later on a busy machine.
     for look in range(12):
         kinesis.put_records(StreamName="busy", Records=[{"PartitionKey": "key", "Data": b"x" * 500}] * 300)
         page.wait_for_timeout(5_500)
@@ -393,11 +393,11 @@ def past(console):
         if line.count("L") >= 2:
             break
     assert line.count("L") >= 2, f"after one answer, there are several points: {line}"
-    # Not by the list, which has asked for a part of it.
+    # Not from the list, which has requested a part of it.
     fresh = Page(page.context.browser, URL)
     fresh.go("busy")
     fresh.sign_in()
-    # Nothing was put since, so these figures are from before.
+    # Nothing was put since, so these figures are older.
     for figures in (r"Records\. In: now [0-9.]+.s, at most [1-9]", r"Bytes\. In: now .*, at most [0-9.]+ KiB"):
         expect(fresh.page.get_by_role("img", name=re.compile(figures))).to_be_visible()
     fresh.page.get_by_label("Time that the charts show").select_option("3600000")
@@ -479,7 +479,7 @@ def charts(console):
     over_time.locator("summary").click()
     expect(over_time.locator("li").last).to_contain_text("came from shard 1, which was split.")
     expect(over_time.locator("li", has_text="came from shards 4 and 5, which were merged.")).to_have_count(1)
-    # What was busiest has the colour of that.
+    # The busiest cell has the busiest colour.
     has_busiest = """() => {
         const canvas = document.querySelector('canvas.heatmap');
         const busiest = getComputedStyle(canvas.parentNode.querySelector('.heat-legend .l5')).backgroundColor.match(/\\d+/g).map(Number);
@@ -553,7 +553,7 @@ def settings(console):
     expect(console.button("Change tags", dialog)).to_be_disabled()
     page.keyboard.press("Escape")
 
-    # A policy lets a key read that may do nothing else.
+    # A policy grants reads to a key that may do nothing else.
     nobody = client(URL, "AKNOTHING")
     may_describe = lambda: nobody.describe_stream_summary(StreamName="puts")["StreamDescriptionSummary"]["StreamName"]
     try:
@@ -624,13 +624,13 @@ def query_once(console):
     heads = page.locator(".result thead th")
     expect(heads.nth(1)).to_have_text("nBIGINT")
 
-    # What is wrong is shown under the statement, with a mark.
+    # Errors are shown under the statement, with a mark.
     console.query("SELECT pge\nFROM sales")
     expect(problem).to_contain_text('There is no column "pge" in sales: did you mean "page"?')
     assert problem.locator("pre").inner_text() == "1 | SELECT pge\n  |        ^^^"
     expect(page.locator(".result")).to_be_hidden()
     assert statement.evaluate("it => it.selectionStart") == len("SELECT ")
-    # Earlier statements, by keys and from the list.
+    # Earlier statements, by keyboard and from the list.
     page.keyboard.press("Alt+ArrowUp")
     expect(statement).to_have_value("SELECT pge\nFROM sales")
     page.keyboard.press("Alt+ArrowUp")
@@ -641,7 +641,7 @@ def query_once(console):
     page.get_by_label("Earlier statements").select_option(label="SELECT pge FROM sales")
     expect(statement).to_have_value("SELECT pge\nFROM sales")
 
-    # Tables, and their columns, which go into the statement.
+    # Tables, and their columns, which can be inserted into the statement.
     console.button("Columns of sales").click()
     columns = page.locator(".columns:visible")
     expect(columns).to_contain_text("_arrival TIMESTAMP")
@@ -663,12 +663,12 @@ def query_once(console):
     console.button("Next", page.locator(".query .pager")).click()
     assert rows.nth(0).locator("td").all_inner_texts() == ["50", "NULL"]
 
-    # Records that do not fit are told of.
+    # Records that do not fit are reported.
     kinesis.put_record(StreamName="sales", PartitionKey="k", Data="no json")
     console.query("SELECT ms FROM sales WHERE ms = 1")
     expect(page.locator(".notes")).to_contain_text("1 record left out, which does not fit the columns")
 
-    # What was written is still there after a look elsewhere, and a stream leads to its own records.
+    # The text is still there after a visit to another page, and a stream leads to its own records.
     console.go("sales")
     page.locator(".actions").get_by_role("link", name="Query").click()
     expect(statement).to_have_value(re.compile("FROM sales\nORDER BY"))
@@ -695,7 +695,7 @@ def query_live(console):
     expect(rows).to_have_count(1)
     assert rows.nth(0).locator("td").all_inner_texts() == ["/cart", "20"]
     expect(page.locator(".query-chart path.line")).to_have_count(1)
-    # The chart has a point more, and goes on while nothing comes.
+    # The chart gets a new point, and continues while no records arrive.
     before = line.get_attribute("d")
     put(40)
     expect(rows).to_have_count(2)
@@ -710,7 +710,7 @@ def query_live(console):
     page.get_by_label("One line for each value of").select_option(label="By page")
     expect(page.locator(".query-chart .legend")).to_have_text(["/cart 40", "/home 30"])
     expect(page.locator(".query-main > .hint")).to_contain_text("3 rows made")
-    # It is a reader of the stream while it runs, and nothing of it is left when it is stopped.
+    # It is a reader of the stream while it runs, and leaves nothing when it is stopped.
     assert len(groups("sales")) == 1
     console.button("Stop").click()
     expect(page.get_by_text("Stopped.")).to_be_visible()
@@ -735,7 +735,7 @@ def query_live(console):
     )
     page.keyboard.press("Control+Enter")
     expect(rows.first).to_be_visible()
-    # What is wrong with a live query is shown like that of another.
+    # Errors of a live query are shown like those of others.
     statement.fill("SELECT ms\nFROM sale")
     page.keyboard.press("Control+Enter")
     expect(page.locator(".problem")).to_contain_text("There is no")
@@ -796,7 +796,7 @@ def may_only_read(console):
     names = kinesis.list_streams()["StreamNames"]
     assert "dev-1" in names and "prod-1" not in names, names
     if console.has_sql():
-        # Only what it may read is a table.
+        # Only readable streams are tables.
         active("dev-1")
         page.locator("#places").get_by_role("link", name="Query").click()
         expect(page.locator(".tables li")).to_have_text(["dev-1"])
@@ -804,7 +804,7 @@ def may_only_read(console):
         page.keyboard.press("Control+Enter")
         expect(page.locator(".problem")).to_contain_text('There is no table "sales"')
 
-    # A key that was made for Kinesis alone: no figures, all the rest.
+    # A key made for Kinesis alone: no figures, but everything else.
     console.button("Sign out").click()
     console.sign_in("AKPLAIN")
     console.go()
@@ -817,7 +817,7 @@ def may_only_read(console):
         page.locator("#places").get_by_role("link", name="Query").click()
         expect(page.locator(".problem")).to_contain_text(re.compile("This key may not do that.*streamlog:Query"))
 
-    # A key that may do nothing is told so.
+    # A key without permissions gets a message.
     console.button("Sign out").click()
     console.sign_in("AKNOTHING")
     console.go()

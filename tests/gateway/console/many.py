@@ -67,7 +67,7 @@ try:
             requests, memory = len(console.requests), [heap()]
             begun = time.monotonic()
             while (left := SECONDS - (time.monotonic() - begun)) > 0:
-                # While Python sleeps, it does not hear of requests; so the page waits.
+                # While Python sleeps, it does not see requests; so the page waits.
                 page.wait_for_timeout(min(left, 60) * 1_000)
                 memory.append(heap())
             return (len(console.requests) - requests) / (time.monotonic() - begun), memory
@@ -77,7 +77,7 @@ try:
         page.get_by_label("From", exact=True).select_option("LATEST")
         console.button("Read").click()
         expect(page.locator("tr.record").first).to_be_visible(timeout=30_000)
-        # The page answers clicks: the longest that a task keeps it busy.
+        # The page stays responsive: the longest time that a task keeps it busy.
         busiest = page.evaluate(
             """() => new Promise((done) => {
                 let [last, longest] = [performance.now(), 0];

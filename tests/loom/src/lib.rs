@@ -5,7 +5,7 @@
 //! This crate compiles the files that hold the protocol with loom's primitives in the place of the standard library's. Around them it
 //! models the segment's bytes, the list of segments and the append lock.
 //!
-//! The models can fail. Each of these changes, made by hand, was found at once:
+//! The models can fail. Each of these changes, made by hand, was found immediately:
 //! - `Watermark::observe` loads `committed` before `ended`: `a_reader_sees_all_of_a_segment_before_it_goes_on` misses a frame;
 //! - `Watermark::raise` stores with `Relaxed` instead of `Release`: the same model finds a read of bytes that races with their write;
 //! - `Watermark::end` stores with `Relaxed` instead of `Release`: the same model misses a frame;

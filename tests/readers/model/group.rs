@@ -1,4 +1,4 @@
-//! A consumer group in another process than the writer: its workers, and what they must be handed.
+//! A consumer group in another process than the writer: its workers, and the records that they must receive.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -21,7 +21,7 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Opens the group, and says where it is.
+    /// Opens the group, and prints its position.
     pub(super) fn open(group: Group, seed: u64) -> Result<Self, Error> {
         let mut workers = Self { group, random: Random(seed), workers: vec![] };
         let count = 1 + workers.random.below(2);
@@ -55,7 +55,7 @@ impl Workers {
                     }
                 }
             }
-            // What damage changes is in the bytes of these, too.
+            // Damage also changes the bytes of these.
             ("drop", _) => self.workers.iter_mut().for_each(|(_, outstanding)| outstanding.clear()),
             ("leave", _) => self.replace_one(),
             ("drain", _) => {
@@ -85,7 +85,7 @@ impl Workers {
         say("left");
     }
 
-    /// Hands out a batch, or deals with an error. Returns whether there was any.
+    /// Receives a batch, or handles an error. Returns whether there was any.
     fn poll(&mut self, at: usize) -> bool {
         let wait = if self.random.one_in(8) { Duration::from_millis(2) } else { Duration::ZERO };
         let (worker, outstanding) = &mut self.workers[at];
@@ -153,41 +153,41 @@ impl Workers {
     }
 }
 
-/// What is known of the group.
+/// What is known about the group.
 #[derive(Default)]
 pub(super) struct GroupModel {
-    /// The places in shards up to which commits have returned.
+    /// The positions in shards up to which commits have returned.
     committed: BTreeMap<u32, u64>,
     /// The commits that have not returned. After a kill, they may have had an effect.
     committing: BTreeMap<u32, u64>,
-    /// A shard whose horizon the group is skipping to, and the horizon of which it has heard.
+    /// A shard whose horizon the group is skipping to, and the horizon that it has learned of.
     skipping: Option<Place>,
-    /// Where the group began in each shard when it was created: at the horizon that the writer showed then. A writer that was killed may not have
-    /// stored it, and then what is before it is there again.
+    /// Where the group began in each shard when it was created: at the horizon that the writer showed then. A killed writer may not have
+    /// stored that horizon. Then earlier records are there again.
     begun_at: BTreeMap<u32, u64>,
-    /// What the group has skipped to in each shard. A writer that was killed may have had that horizon and not stored it, and then what is
-    /// before it is there again.
+    /// Where the group has skipped to in each shard. A killed writer may have shown that horizon without storing it. Then
+    /// earlier records are there again.
     skipped_to: BTreeMap<u32, u64>,
-    /// What comes next in each shard.
+    /// The next record of each shard.
     next: BTreeMap<u32, u64>,
     /// Shards of which a worker had uncommitted records when it left.
     may_repeat: BTreeSet<u32>,
     /// The shards that have expired before they were read to their end.
     ended: BTreeSet<u32>,
-    /// The numbers that were handed out, and the last one of each key.
+    /// The numbers received, and the last one of each key.
     handed: BTreeSet<u64>,
     last_of_key: BTreeMap<Vec<u8>, u64>,
-    /// What had been handed out and committed of the other shards when the first record of a shard was handed out.
+    /// What the group had received and committed of the other shards when it received the first record of a shard.
     known_before: BTreeMap<u32, (BTreeSet<u32>, BTreeMap<u32, u64>)>,
-    /// The shards of which records were handed out.
+    /// The shards with received records.
     begun: BTreeSet<u32>,
-    /// The horizons that the group has heard of since it was last compared with the writer.
+    /// The horizons that the group has learned of since it was last compared with the writer.
     heard_horizons: Vec<Place>,
     /// The writer was killed since, and may not have stored the horizons that it had shown.
     was_writer_killed: bool,
-    /// Whether it was opened. A process that is killed while it creates the group leaves one that has not begun.
+    /// Whether it was opened. A process killed while it creates the group leaves one that has not begun.
     has_begun: bool,
-    /// The last lines, for whoever has to find out why the model fails.
+    /// The last lines, to find out why the model fails.
     heard: VecDeque<String>,
 }
 
@@ -200,7 +200,7 @@ impl Drop for GroupModel {
 }
 
 impl GroupModel {
-    /// Takes over a line that the workers have said. Returns `false` if it is none of theirs.
+    /// Processes a line from the workers. Returns `false` if it is not theirs.
     pub(super) fn take(&mut self, line: &str, is_held: bool, truth: &mut Truth) -> bool {
         self.heard.push_back(line.chars().take(LINE_CHARS).collect());
         if self.heard.len() > HEARD_MAX {
@@ -224,7 +224,7 @@ impl GroupModel {
             }
             ("opened", _) => {
                 self.has_begun = true;
-                // Before it was killed, it may have given up what was left of this one.
+                // Before it was killed, it may have given up the rest of this one.
                 self.ended.extend(self.skipping.take().map(|(shard, _)| shard));
             }
             ("left", _) => self.may_repeat.extend(self.next.keys()),
@@ -259,7 +259,7 @@ impl GroupModel {
             ("skipped", &[_, next]) => {
                 let (_, horizon) = self.skipping.take().expect("it was trimmed");
                 let is_back = is_same(shard, self.committed.get(&shard).copied(), next, truth);
-                // A writer that was killed may not have stored the horizon that it had shown.
+                // A killed writer may not have stored the horizon that it had shown.
                 let is_right = next >= horizon || is_back || self.was_writer_killed;
                 assert!(is_right, "L8: {shard}: {next} is before {horizon}");
                 if !is_back {
@@ -314,7 +314,7 @@ impl GroupModel {
         self.heard_horizons.push((shard, horizon));
     }
 
-    /// Checks that the group goes on where it was: dense, and in order.
+    /// Checks that the group continues where it was, without gaps and in order.
     fn check_next(&self, shard: u32, first: u64, truth: &Truth) {
         let committed = self.committed.get(&shard).copied();
         let known = self.next.get(&shard).copied();
@@ -332,13 +332,13 @@ impl GroupModel {
         );
     }
 
-    /// Returns whether the group may go back to a place, because damage took the last record that it has handled.
+    /// Returns whether the group may go back to a position, because damage took the last record that it has handled.
     fn goes_back(&self, shard: u32, first: u64, truth: &Truth) -> bool {
         let last = self.committed.get(&shard).and_then(|committed| committed.checked_sub(1));
         last.is_some_and(|last| first <= last && truth.lost.contains(&(shard, last)))
     }
 
-    /// Checks a checkpoint that somebody has found, and takes it over.
+    /// Checks a checkpoint that was found, and records it.
     fn check_checkpoint(&mut self, shard: u32, found: u64, truth: &mut Truth) {
         let committed = self.committed.get(&shard).copied();
         let committing = self.committing.remove(&shard);
@@ -363,7 +363,7 @@ impl GroupModel {
         self.was_writer_killed = true;
     }
 
-    /// Compares with what the writer says while nobody does anything: the horizon and the end of each shard, and the lag of the group.
+    /// Compares with the writer's report while nothing runs: the horizon and the end of each shard, and the lag of the group.
     pub(super) fn check(
         &mut self,
         state: &BTreeMap<u32, (u64, u64)>,
@@ -416,7 +416,7 @@ impl GroupModel {
         }
         for (shard, (begun, committed)) in &self.known_before {
             for parent in parents.get(shard).into_iter().flatten() {
-                // It may have expired before the group came to it.
+                // It may have expired before the group reached it.
                 let may_be_trimmed = self.ended.contains(parent) || !begun.contains(parent);
                 let from = committed.get(parent).copied().unwrap_or_default();
                 let is_left =
@@ -429,7 +429,7 @@ impl GroupModel {
     }
 }
 
-/// Returns whether a place is the known one, or has only records before it from there on that were lost to damage.
+/// Returns whether a position is the known one, or is followed up to it only by records lost to damage.
 fn is_same(shard: u32, known: Option<u64>, place: u64, truth: &Truth) -> bool {
     let is_lost = |sequence| truth.lost.contains(&(shard, sequence));
     known.is_some_and(|known| known <= place && (known..place).all(is_lost))

@@ -1,8 +1,8 @@
-//! Queues side by side: records received and acknowledged in a second by one thread, one by one and in tens.
+//! Queues side by side: records received and acknowledged a second by one thread, one by one and in tens.
 //!
 //! `cargo run --release --features rusqlite --bin queues -- [DIRECTORY]`; the directory should be on the disk to measure. All survive the death of the
-//! process, and none syncs. They do not do the same: streamlog and the table of SQLite know which records are in flight, until
-//! when, and how often each was received; yaque and queue-file have one receiver, which takes the records off one after the other.
+//! process, and none syncs. Their features differ: streamlog and the table of SQLite know which records are in flight, until
+//! when, and how often each was received; yaque and queue-file have one receiver, which takes the records one after the other.
 //! Contenders take turns, and each figure is the median over the rounds. Filling does not count.
 
 #![deny(unsafe_code)]
@@ -20,13 +20,13 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const RECORD_BYTES: usize = 100;
 const RECORDS: usize = 100_000;
 const ROUNDS: usize = 7;
-/// What a turn may take. SQLite does not get to the end.
+/// The time limit of a turn. SQLite does not get to the end.
 const TURN: Duration = Duration::from_secs(1);
 
 trait Jobs {
     fn fill(&mut self, records: &[Vec<u8>]) -> Result<()>;
 
-    /// Receives up to so many records, and acknowledges them. Returns how many there were.
+    /// Receives up to this many records, and acknowledges them. Returns how many there were.
     fn handle(&mut self, count: usize) -> Result<usize>;
 }
 
@@ -125,7 +125,7 @@ impl Jobs for File {
     }
 }
 
-/// A table with the columns that a queue needs: when a record can be received, and how often it was.
+/// A table with the columns that a queue needs: when a record can be received, and how often it was received.
 struct Table(Connection);
 
 impl Table {
@@ -217,7 +217,7 @@ fn turn(jobs: &mut dyn Jobs, records: &[Vec<u8>], batch: usize) -> Result<f64> {
         }
     }
     let rate = count as f64 / begun.elapsed().as_secs_f64();
-    // What is left would make the next turn another one.
+    // Leftover records would distort the next turn.
     while jobs.handle(1_000)? > 0 {}
     Ok(rate)
 }

@@ -35,7 +35,7 @@ impl Khata {
         let stores = setup.each_lane(|lane| {
             let bytes = setup.lane_bytes(8);
             let records = bytes / (setup.record_bytes + setup.key_bytes) as u64;
-            // An index with room forevery message.
+            // An index with room for every message.
             let index = LockFreeIndexConfig::new(4096, 64, (records / (4096 * 64) + 8) as usize);
             let config =
                 StoreConfig { block_size: bytes as usize, index_config: index, ..StoreConfig::default() };

@@ -64,7 +64,7 @@ pub struct Mode {
     pub survives: &'static str,
 }
 
-/// Facts to know beside a figure.
+/// Facts to know along with a figure.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
     pub name: &'static str,
@@ -104,15 +104,15 @@ pub struct Setup {
     pub directory: PathBuf,
     pub class: Class,
     pub lanes: usize,
-    /// Whether a put goes to the lane it names, not to the lane that its key leads to.
+    /// Whether a put goes to the lane that it names instead of the lane of its key.
     pub own_lanes: bool,
     pub key_bytes: usize,
     pub record_bytes: usize,
-    /// About how many bytes will be put in all, for contenders that need to know it in advance.
+    /// About how many bytes will be put in total, for contenders that must know it in advance.
     pub bytes_total: u64,
     /// Records in one put; 1 without batches.
     pub batch: usize,
-    /// Whether to keep the place of each record, for contenders that cannot read without it.
+    /// Whether to keep the position of each record, for contenders that cannot read without it.
     pub remember: bool,
     pub segment_bytes: Option<u64>,
 }
@@ -155,7 +155,7 @@ pub trait Log: Send + Sync {
         no_call("it has no call that reads the whole log while it is open")
     }
 
-    /// Returns how many may read at the same time.
+    /// Returns how many readers may read at the same time.
     fn readers_max(&self) -> usize {
         usize::MAX
     }
@@ -190,7 +190,7 @@ pub trait Random {
 }
 
 pub trait Tail {
-    /// Hands over the records available now, oldest first. If it parks, it waits a little for one. Returns how many.
+    /// Passes on the records available now, oldest first. If it parks, it waits a little for one. Returns how many.
     fn next(&mut self, take: &mut dyn FnMut(&[u8])) -> Result<usize>;
 }
 
@@ -232,7 +232,7 @@ pub fn sum_of(bytes: &[u8]) -> u64 {
     rest.iter().fold(words, |sum, byte| sum.wrapping_add(u64::from(*byte)))
 }
 
-/// Something that a contender cannot do, which is not a failure.
+/// Something that a contender does not support, which is not a failure.
 #[derive(Debug)]
 pub struct NoCall(pub &'static str);
 
@@ -248,7 +248,7 @@ pub fn no_call<T>(why: &'static str) -> Result<T> {
     Err(Box::new(NoCall(why)))
 }
 
-/// Logs that take one caller at a time, one for each lane. Each is behind a mutex, as its users would have it.
+/// Logs that allow one caller at a time, one for each lane. Each is behind a mutex, as its users would have it.
 pub struct Lanes<T>(Vec<Mutex<T>>);
 
 impl<T> Lanes<T> {

@@ -46,7 +46,7 @@ struct Okaywal {
 impl Okaywal {
     fn open(setup: &Setup) -> Result<Self> {
         let lanes = setup.each_lane(|lane| {
-            // It always syncs, so it puts no more than this within the time limit.
+            // It always syncs, so it does not put more than this within the time limit.
             let bytes = setup.lane_bytes(32).min(1 << 30) as u32;
             let wal = Configuration::default_for(setup.lane_directory(lane)?)
                 .preallocate_bytes(bytes)

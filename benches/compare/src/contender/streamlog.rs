@@ -30,7 +30,7 @@ pub fn contenders() -> Vec<Contender> {
         live_readers: "any number, without a lock",
         writers: "any number of threads",
     };
-    // Like most peers, this leaves it to the system when bytes reach the disk.
+    // Like most peers, leaves it to the system when bytes reach the disk.
     let unsynced = Facts {
         name: UNSYNCED_NAME,
         process: Some(Mode { config: "the same with `sync_interval(None)`", survives: "process death" }),

@@ -88,7 +88,7 @@ impl Random for Access<'_> {
     fn get(&mut self, number: u64, tally: &mut Tally) -> Result<()> {
         let (wal, places) = &self.log.lanes[0];
         let place = places.lock().unwrap().get(number as usize).copied();
-        // Right after opening, only the place of the first record is known.
+        // Right after opening, only the position of the first record is known.
         let place = place.or((number == 0).then_some(Lsn::new(0))).ok_or("its place is not known")?;
         tally.take(wal.iter_from(place)?.next().ok_or("no record there")??.data());
         Ok(())

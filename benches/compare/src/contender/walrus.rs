@@ -29,7 +29,7 @@ struct Topics {
 }
 
 impl Topics {
-    /// The process that starts this one sets the directory in the environment.
+    /// The parent process sets the directory in the environment.
     fn open(setup: &Setup) -> Result<Self> {
         match setup.batch {
             1 => disable_fd_backend(),

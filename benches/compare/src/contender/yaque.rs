@@ -35,7 +35,7 @@ impl Yaque {
     fn open(setup: &Setup) -> Result<Self> {
         let directories = setup.each_lane(|lane| setup.lane_directory(lane))?;
         let senders = setup.each_lane(|lane| {
-            // A killed process leaves its locks, so users call this first.
+            // A killed process leaves its lock files, so users call this first.
             yaque::recovery::unlock_for_sending(&directories[lane])?;
             Ok(SenderBuilder::new().segment_size(64 << 20).open(&directories[lane])?)
         })?;

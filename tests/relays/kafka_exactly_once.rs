@@ -279,8 +279,12 @@ fn r1_a_killed_relay_repeats_a_batch_of_each_lane_at_most() {
     let (directory, broker) = (common::scratch(), Broker::new(&[(TOPIC, 3)]));
     let rounds = 10;
     let ids = kill(directory.path(), &broker.servers(), TOPIC, "", rounds);
-    let messages = committed(&broker);
-    check_order_of_first(&messages);
+    check_repeated(&committed(&broker), ids, rounds);
+}
+
+/// Checks that all records of a stream were sent, in the order of their keys, and that each kill repeated a batch of each lane at most.
+pub(super) fn check_repeated(messages: &[Received], ids: Vec<killed::Id>, rounds: u64) {
+    check_order_of_first(messages);
     let origins: BTreeSet<_> = messages.iter().map(Received::origin).collect();
     assert_eq!(origins.len(), ids.len());
     let sent: BTreeSet<killed::Id> =

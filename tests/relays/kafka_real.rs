@@ -19,7 +19,9 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use streamlog::relay::{KafkaSource, MirroredFrom};
 use streamlog::{Invocation, Position, Processor, Source, Stream, Timestamp};
 
-use super::kafka_exactly_once::{check_exact, check_sent_once, kill, put, stream, until_relayed};
+use super::kafka_exactly_once::{
+    check_exact, check_repeated, check_sent_once, kill, put, stream, until_relayed,
+};
 
 const WAIT: Duration = Duration::from_secs(30);
 const PARTITIONS: i32 = 3;
@@ -126,27 +128,56 @@ fn r3_a_killed_relay_with_transactions_has_sent_each_record_exactly_once() {
 
 #[test]
 #[ignore = "needs a broker of Kafka: see docs/TESTING.md"]
-fn m1_a_mirror_has_what_is_committed_once_from_a_time_on() {
-    let (directory, topic) = (common::scratch(), Topic::new("mirror"));
+fn r1_a_killed_relay_without_transactions_loses_nothing_and_repeats_a_batch_of_each_lane_at_most() {
+    let (directory, topic) = (common::scratch(), Topic::new("repeated"));
+    let rounds = 10;
+    let ids = kill(directory.path(), &topic.servers, &topic.name, "", rounds);
+    check_repeated(&topic.read(), ids, rounds);
+}
+
+#[test]
+#[ignore = "needs a broker of Kafka: see docs/TESTING.md"]
+fn m1_a_mirror_has_each_record_once_from_a_time_on() {
+    let topic = Topic::new("mirror");
     let producer = topic.producer();
     topic.send(&producer, 4, 0..10);
+    let time = pause();
+    topic.send(&producer, 4, 10..30);
+    check_mirrors(&topic, time);
+}
+
+#[test]
+#[ignore = "needs a broker of Kafka: see docs/TESTING.md"]
+fn m1_a_mirror_has_no_record_of_an_aborted_transaction() {
+    let topic = Topic::new("aborted");
+    let config = topic.config().set("partitioner", "murmur2").set("transactional.id", &topic.name).clone();
+    let producer: BaseProducer = config.create().unwrap();
+    producer.init_transactions(WAIT).unwrap();
+    let send = |numbers, is_committed| {
+        producer.begin_transaction().unwrap();
+        topic.send(&producer, 4, numbers);
+        let ended =
+            if is_committed { producer.commit_transaction(WAIT) } else { producer.abort_transaction(WAIT) };
+        ended.unwrap();
+    };
+    send(0..10, true);
+    let time = pause();
+    send(90..95, false);
+    send(10..30, true);
+    check_mirrors(&topic, time);
+}
+
+/// Returns a time that is later than all before, and earlier than all after.
+fn pause() -> Timestamp {
     std::thread::sleep(Duration::from_millis(50));
     let time = Timestamp::from_millis(millis());
     std::thread::sleep(Duration::from_millis(50));
-    topic.send(&producer, 4, 10..20);
-    let transactional: BaseProducer =
-        topic.config().set("partitioner", "murmur2").set("transactional.id", &topic.name).create().unwrap();
-    transactional.init_transactions(WAIT).unwrap();
-    for (numbers, is_committed) in [(90..95, false), (20..30, true)] {
-        transactional.begin_transaction().unwrap();
-        topic.send(&transactional, 4, numbers);
-        let ended = if is_committed {
-            transactional.commit_transaction(WAIT)
-        } else {
-            transactional.abort_transaction(WAIT)
-        };
-        ended.unwrap();
-    }
+    time
+}
+
+/// Mirrors a topic whose four keys have the numbers below 30, from 10 on since a time, with a restart. Checks that each record is there once.
+fn check_mirrors(topic: &Topic, time: Timestamp) {
+    let directory = common::scratch();
     for (name, position, first) in
         [("all", Position::TrimHorizon, 0), ("since", Position::AtTimestamp(time), 10)]
     {
@@ -169,7 +200,7 @@ fn m1_a_mirror_has_what_is_committed_once_from_a_time_on() {
             let number = String::from_utf8_lossy(record.data()).parse::<u64>().unwrap();
             numbers.push((record.partition_key().to_vec(), number));
         });
-        // Stable: the numbers of each key stay as they came.
+        // A stable sort: the numbers of each key keep their order.
         numbers.sort_by(|(one, _), (other, _)| one.cmp(other));
         let expected =
             (0..4).flat_map(|key| (first..30).map(move |number| (format!("key-{key}").into_bytes(), number)));
@@ -205,9 +236,7 @@ fn l1_a_processor_begins_at_a_time_or_behind_what_is_there_and_goes_on_there() {
     let topic = Topic::new("begins");
     let producer = topic.producer();
     topic.send(&producer, 1, 0..10);
-    std::thread::sleep(Duration::from_millis(50));
-    let time = Timestamp::from_millis(millis());
-    std::thread::sleep(Duration::from_millis(50));
+    let time = pause();
     topic.send(&producer, 1, 10..20);
     let [since, latest] = [Got::default(), Got::default()];
     let names = [format!("{}-since", topic.name), format!("{}-latest", topic.name)];

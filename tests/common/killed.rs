@@ -144,6 +144,7 @@ pub fn kill_each_with(
             // In some rounds it dies while it opens.
             let must_have_begun = round % 4 != 3;
             while must_have_begun && !text.contains(BEGUN) && output.read_line(&mut text).unwrap() > 0 {}
+            assert!(!must_have_begun || text.contains(BEGUN), "round {round}: it ended by itself: {text}");
             thread::sleep(time(round));
             child.kill().unwrap();
         }

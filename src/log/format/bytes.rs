@@ -58,3 +58,23 @@ impl<'a> FieldWriter<'a> {
         self.put(&value.to_le_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_zero;
+
+    #[test]
+    fn a_byte_that_is_not_zero_is_noticed_wherever_it_is() {
+        for len in [0, 1, 63, 4_095, 4_096, 4_097, 8_192, 10_000] {
+            let mut bytes = vec![0; len];
+            assert!(is_zero(&bytes), "{len}");
+            for at in
+                (0..len).filter(|at| at % 509 == 0 || at % 4_096 > 4_094 || at % 4_096 < 2 || at + 1 == len)
+            {
+                bytes[at] = 1;
+                assert!(!is_zero(&bytes), "{at} of {len}");
+                bytes[at] = 0;
+            }
+        }
+    }
+}

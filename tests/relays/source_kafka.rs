@@ -97,6 +97,8 @@ fn l1_l2_a_rule_gives_the_same_on_a_stream_and_on_kafka() {
         let windows = Windows::default();
         let processor = start_counting(source.processor("count"), &windows, 3 * SECOND);
         until("all windows have ended", || windows.lock().unwrap().values().sum::<u64>() == 500);
+        // The end of a partition is none.
+        assert_eq!(processor.stats().last_error, None);
         processor.close().unwrap();
         std::mem::take(&mut *windows.lock().unwrap())
     });

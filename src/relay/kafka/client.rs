@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::{Error, Result, Timestamp};
@@ -157,5 +157,29 @@ pub(super) fn text(error: &KafkaError) -> String {
             Some(code) => code.to_string(),
             None => error.to_string(),
         },
+    }
+}
+
+/// Returns what the client has reported as an error, in words. It also reports the end of a partition in this way, which is none.
+pub(super) fn reported(error: &KafkaError, reason: &str) -> Option<String> {
+    match (error, reason) {
+        (KafkaError::PartitionEOF(_) | KafkaError::Global(RDKafkaErrorCode::PartitionEOF), _) => None,
+        (error, "") => Some(text(error)),
+        (_, reason) => Some(reason.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_partition_is_no_error() {
+        let end = KafkaError::Global(RDKafkaErrorCode::PartitionEOF);
+        assert_eq!(reported(&end, "Fetch from broker 1 reached end of partition at offset 7"), None);
+        assert_eq!(reported(&KafkaError::PartitionEOF(3), ""), None);
+        let down = KafkaError::Global(RDKafkaErrorCode::AllBrokersDown);
+        assert_eq!(reported(&down, "1/1 brokers are down"), Some("1/1 brokers are down".into()));
+        assert_eq!(reported(&down, ""), Some(text(&down)));
     }
 }

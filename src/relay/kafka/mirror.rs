@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::client::{KafkaClient, offset_at, text};
+use super::client::{KafkaClient, offset_at, reported, text};
 use super::message::Converted;
 use crate::relay::failure::{Failure, Remedy};
 use crate::relay::mirror::origin::{
@@ -68,7 +68,9 @@ struct Heard {
 
 impl ClientContext for Heard {
     fn error(&self, error: KafkaError, reason: &str) {
-        *self.last_error.lock() = Some(if reason.is_empty() { text(&error) } else { reason.to_owned() });
+        if let Some(text) = reported(&error, reason) {
+            *self.last_error.lock() = Some(text);
+        }
     }
 }
 
@@ -211,7 +213,7 @@ impl KafkaReader {
         }
         // Errors that the client reports beside records.
         if let Some(Err(error)) = consumer.poll(Duration::ZERO) {
-            *consumer.context().last_error.lock() = Some(text(&error));
+            consumer.context().error(error, "");
         }
         let (records, end) = self.drain(records_max);
         let newest = records.last().and_then(|record| record.arrived);

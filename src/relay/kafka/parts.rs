@@ -16,7 +16,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::client::{offset_at, text};
+use super::client::{offset_at, reported, text};
 use super::ledger::{OffsetLedger, decode};
 use super::message::Converted;
 use crate::relay::source::settings::Spools;
@@ -68,7 +68,9 @@ const STATES_BYTES_MAX: usize = 1_500;
 
 impl ClientContext for Parts {
     fn error(&self, error: KafkaError, reason: &str) {
-        self.settings.totals.note_error(if reason.is_empty() { text(&error) } else { reason.to_owned() });
+        if let Some(text) = reported(&error, reason) {
+            self.settings.totals.note_error(text);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use rdkafka::producer::{
 use rdkafka::{ClientConfig, ClientContext};
 
 use super::batch::{Batch, Parcel, is_permanent};
-use super::client::text;
+use super::client::{reported, text};
 use super::origin::ORIGIN;
 use super::partition::{Partitioning, partition_by_hash_key, partition_by_murmur2};
 use crate::{KeyHash, Record};
@@ -64,10 +64,9 @@ impl ClientContext for Noted {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             self.is_fatal.store(true, Ordering::Release);
         }
-        *self.last_error.lock() = Some(match reason {
-            "" => text(&error),
-            reason => reason.to_owned(),
-        });
+        if let Some(text) = reported(&error, reason) {
+            *self.last_error.lock() = Some(text);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Servers with the Kinesis API, and calls to them, for tests of sources and mirrors.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,11 +79,6 @@ fn is_met(mut condition: impl FnMut() -> bool, within: Duration) -> bool {
     true
 }
 
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// A server in a process of its own, which is killed when this is dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -103,7 +98,7 @@ impl Server {
     /// Starts Kinesalite, if it is installed.
     pub fn kinesalite() -> Option<Self> {
         let program = super::installed("STREAMLOG_KINESALITE", "node/node_modules/kinesalite/cli.js")?;
-        let port = free_port();
+        let port = super::free_port();
         let mut command = Command::new("node");
         command.arg(program).args(["--port", &port.to_string()]);
         for option in ["--createStreamMs", "--deleteStreamMs", "--updateStreamMs"] {
@@ -115,7 +110,7 @@ impl Server {
     /// Starts Moto, if it is installed.
     pub fn moto() -> Option<Self> {
         let python = super::python::with("moto.server")?;
-        let port = free_port();
+        let port = super::free_port();
         let mut command = Command::new(python);
         Some(Self::start(command.args(["-m", "moto.server", "-p", &port.to_string()]), port))
     }

@@ -9,6 +9,8 @@ pub mod groups;
 pub mod kafka;
 #[cfg(feature = "relay-kafka")]
 pub mod kafka_broker;
+#[cfg(feature = "relay-kafka")]
+pub mod kafka_server;
 pub mod killed;
 #[cfg(all(feature = "relay-kinesis", feature = "gateway"))]
 pub mod kinesis;
@@ -44,6 +46,11 @@ pub fn scratch() -> TempDir {
     let memory = Path::new("/dev/shm");
     let in_memory = memory.is_dir().then(|| tempfile::tempdir_in(memory).ok()).flatten();
     in_memory.unwrap_or_else(|| tempfile::tempdir().expect("a temporary directory"))
+}
+
+/// Returns a port that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Returns the Java that runs the KCL. Without one, prints a note; if `STREAMLOG_JAVA` says that it is there, and it is not, panics.

@@ -3,6 +3,7 @@
 use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -37,10 +38,15 @@ fn producer(servers: &str) -> BaseProducer {
 
 /// Sends this many records for each of this many keys, which count up from a number.
 fn send(producer: &BaseProducer, keys: u64, from: u64, records: u64) {
-    for number in from..from + records {
+    send_to(producer, TOPIC, keys, from..from + records);
+}
+
+/// Sends a record for each of these numbers and each of this many keys.
+pub(super) fn send_to(producer: &BaseProducer, topic: &str, keys: u64, numbers: Range<u64>) {
+    for number in numbers {
         for key in 0..keys {
             let (key, number) = (format!("key-{key}"), number.to_string());
-            producer.send(BaseRecord::to(TOPIC).key(&key).payload(&number)).unwrap();
+            producer.send(BaseRecord::to(topic).key(&key).payload(&number)).unwrap();
         }
     }
     producer.flush(WAIT).unwrap();
@@ -308,9 +314,10 @@ fn a_record_that_the_stream_cannot_hold_is_handed_over() {
 #[test]
 fn child() {
     let Some((path, round)) = killed::child() else { return };
-    let [servers, rounds] = ["SERVERS", "ROUNDS"].map(|name| std::env::var(format!("KAFKA_{name}")).unwrap());
+    let [servers, topic, rounds] =
+        ["SERVERS", "TOPIC", "ROUNDS"].map(|name| std::env::var(format!("KAFKA_{name}")).unwrap());
     let stream = killed::open(&path, "copy");
-    let mirror = stream.mirror("down").from_kafka(&client(&servers), TOPIC).poll_interval(SOON);
+    let mirror = stream.mirror("down").from_kafka(&client(&servers), topic).poll_interval(SOON);
     let mirror = killed::told(mirror.start());
     killed::note_begun();
     while round < rounds.parse().unwrap() {
@@ -333,20 +340,29 @@ impl Drop for EndOnDrop<'_> {
 
 #[test]
 fn m1_a_killed_mirror_has_put_each_record_exactly_once() {
-    let (directory, kafka) = (common::scratch(), cluster(2, 3));
-    let (servers, rounds) = (kafka.bootstrap_servers(), 10);
+    check_killed(&cluster(2, 3).bootstrap_servers(), TOPIC);
+}
+
+/// Kills a mirror at random moments while records are sent. Checks that each is there once.
+pub(super) fn check_killed(servers: &str, topic: &str) {
+    let (directory, rounds) = (common::scratch(), 10);
     let (is_over, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let _end = EndOnDrop(&is_over);
         scope.spawn(|| {
-            let producer = producer(&servers);
+            let producer = producer(servers);
             while !is_over.load(Ordering::Relaxed) {
-                send(&producer, 20, sent.load(Ordering::Relaxed), 5);
+                let from = sent.load(Ordering::Relaxed);
+                send_to(&producer, topic, 20, from..from + 5);
                 sent.fetch_add(5, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        let variables = [("KAFKA_SERVERS", servers.clone()), ("KAFKA_ROUNDS", rounds.to_string())];
+        let variables = [
+            ("KAFKA_SERVERS", servers.to_owned()),
+            ("KAFKA_TOPIC", topic.to_owned()),
+            ("KAFKA_ROUNDS", rounds.to_string()),
+        ];
         killed::kill_each_with(module_path!(), directory.path(), rounds, &variables, |round| {
             // The last child is not killed, so the source must end for it.
             is_over.store(round + 1 == rounds, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -22,18 +23,26 @@ use streamlog::{
 };
 
 fn source(servers: &str) -> KafkaSource {
-    KafkaSource::new(&client(servers), TOPIC)
+    source_of(servers, TOPIC)
+}
+
+pub(super) fn source_of(servers: &str, topic: &str) -> KafkaSource {
+    KafkaSource::new(&client(servers), topic)
         .session_timeout(Duration::from_secs(6))
         .checkpoint_interval(Duration::from_millis(100))
 }
 
 /// Sends records, each with a key.
 fn send(servers: &str, records: impl IntoIterator<Item = (String, String)>) {
+    send_to(servers, TOPIC, records);
+}
+
+fn send_to(servers: &str, topic: &str, records: impl IntoIterator<Item = (String, String)>) {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers).set("partitioner", "murmur2_random");
     let producer: BaseProducer = config.create().unwrap();
     for (key, data) in records {
-        producer.send(BaseRecord::to(TOPIC).key(&key).payload(&data)).map_err(|(error, _)| error).unwrap();
+        producer.send(BaseRecord::to(topic).key(&key).payload(&data)).map_err(|(error, _)| error).unwrap();
         producer.poll(Duration::ZERO);
     }
     producer.flush(Duration::from_secs(20)).unwrap();
@@ -199,7 +208,8 @@ fn l1_l3_workers_share_the_partitions_and_take_over_from_one_that_ends() {
 #[test]
 fn child() {
     let Ok(servers) = std::env::var("STREAMLOG_SOURCE_KAFKA") else { return };
-    let out = std::env::var("STREAMLOG_SOURCE_OUT").unwrap();
+    let [topic, out] =
+        ["TOPIC", "OUT"].map(|name| std::env::var(format!("STREAMLOG_SOURCE_{name}")).unwrap());
     let mut file = OpenOptions::new().append(true).create(true).open(out).unwrap();
     let function = move |invocation: &Invocation, count: &mut u64| {
         *count += invocation.len() as u64;
@@ -208,7 +218,8 @@ fn child() {
         file.write_all(line.as_bytes()).unwrap();
     };
     let function = Mutex::new(function);
-    let options = Source::from(source(&servers)).processor("killed").batch_size(7);
+    let options =
+        Source::from(source_of(&servers, &topic)).processor(format!("{topic}-killed")).batch_size(7);
     let processor = options
         .tumbling_window(10 * SECOND)
         .event_time(second)
@@ -237,19 +248,27 @@ fn ended(out: &Path) -> BTreeMap<(String, u64), u64> {
 
 #[test]
 fn l1_l2_windows_count_each_record_once_though_workers_are_killed() {
-    let cluster = cluster(1, 2);
-    let servers = cluster.bootstrap_servers();
+    check_killed(&cluster(1, 2).bootstrap_servers(), TOPIC, 2);
+}
+
+/// Kills workers of a processor with windows. Checks that each window has counted each record once.
+pub(super) fn check_killed(servers: &str, topic: &str, partitions: usize) {
     let scratch = common::scratch();
     let out = scratch.path().join("windows");
     let start = || {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(common::child_test(module_path!())).stdin(Stdio::piped()).stdout(Stdio::null());
-        command.env("STREAMLOG_SOURCE_KAFKA", &servers).env("STREAMLOG_SOURCE_OUT", &out).spawn().unwrap()
+        let variables =
+            [("KAFKA", OsStr::new(servers)), ("TOPIC", OsStr::new(topic)), ("OUT", out.as_os_str())];
+        command
+            .envs(variables.map(|(name, value)| (format!("STREAMLOG_SOURCE_{name}"), value)))
+            .spawn()
+            .unwrap()
     };
     let mut next = 1_000;
     let mut send_minute = || {
         let events = (0..600).map(|at| (format!("key {}", at % 40), format!("{} click", next + at / 10)));
-        send(&servers, events);
+        send_to(servers, topic, events);
         next += 60;
     };
     let mut kept = BTreeMap::new();
@@ -271,7 +290,7 @@ fn l1_l2_windows_count_each_record_once_though_workers_are_killed() {
         let windows = ended(&out);
         let of_start: Vec<u64> =
             windows.iter().filter(|((_, at), _)| *at == start).map(|(_, count)| *count).collect();
-        (of_start.len() == 2).then(|| of_start.iter().sum::<u64>())
+        (of_start.len() == partitions).then(|| of_start.iter().sum::<u64>())
     };
     let starts: Vec<u64> = (1_000..next - 30).step_by(10).collect();
     until("all windows but the last have ended", || starts.iter().all(|start| of_start(*start).is_some()));

@@ -161,13 +161,7 @@ impl Core {
     }
 
     /// Adds what a record became. `has_failed` says that the function's call for it failed, so that the call is not repeated after a crash.
-    pub(super) fn push<'a>(
-        &mut self,
-        source: &Source<'_>,
-        rows: impl IntoIterator<Item = Row<'a>>,
-        has_failed: bool,
-        now: Now,
-    ) {
+    pub(super) fn push(&mut self, source: &Source<'_>, rows: &[Row<'_>], has_failed: bool, now: Now) {
         let room = match self.rules.plan.keys.is_empty() {
             true => usize::MAX,
             false => self.bounds.partitions_max.saturating_sub(self.active_parts()),

@@ -136,10 +136,13 @@ impl Driver {
             }
             let now = self.now();
             let mut core = core.lock();
-            let mut rows = rows.drain(..);
+            let mut left = &rows[..];
             for (record, count) in made.drain(..) {
-                core.push(&source_of(id, &record, now), rows.by_ref().take(count), false, now);
+                let (of_record, others) = left.split_at(count);
+                core.push(&source_of(id, &record, now), of_record, false, now);
+                left = others;
             }
+            rows.clear();
         }
         core.lock().decide(self.now());
         Ok(())
@@ -163,7 +166,7 @@ impl Driver {
         let now = self.now();
         let mut core = core.lock();
         for (record, Made { rows, has_failed }) in made {
-            core.push(&source_of(shard, &record, now), rows, has_failed, now);
+            core.push(&source_of(shard, &record, now), &rows, has_failed, now);
         }
         core.decide(now);
     }

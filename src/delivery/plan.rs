@@ -46,6 +46,14 @@ pub(super) struct Plan {
     pub(super) sub_records: Option<SubRecords>,
 }
 
+impl Plan {
+    /// Returns whether each record is a row as it is, and all of them are of one part.
+    pub(super) fn takes_whole_records(&self) -> bool {
+        let has_steps = self.decompresses || self.deaggregates || self.extracts_messages;
+        !has_steps && self.sub_records.is_none() && self.keys.is_empty()
+    }
+}
+
 fn first_version() -> u64 {
     1
 }

@@ -195,38 +195,37 @@ impl Shard {
     }
 
     /// Adds what a record became. `may_begin` says whether one more part may be built. Returns how many rows went to the error output.
-    pub(super) fn push<'a>(
+    pub(super) fn push(
         &mut self,
         source: &Source<'_>,
-        rows: impl IntoIterator<Item = Row<'a>>,
+        rows: &[Row<'_>],
         now: Duration,
         mut may_begin: impl FnMut() -> bool,
     ) -> u64 {
         let mut failed_count = 0;
-        for (row, index) in rows.into_iter().zip(0..) {
+        for (row, index) in rows.iter().zip(0..) {
             let place = (source.sequence, index);
             // Rows that are read again had room, unless they were noted: the error output of these records may be decided.
             let must_have_room = !self.is_replaying() && is_keyed(&row.part);
             let is_over = self.noted.has_overflowed(place)
                 || must_have_room && !self.is_building(&row.part) && !may_begin();
-            let key = row.key.clone();
             let error = |kind, failure: &Failure| Row {
                 part: Part::Errors(kind),
                 data: error_output::line(source, failure).into(),
-                key: key.clone(),
+                key: Cow::Borrowed(&*row.key),
             };
-            let row = if is_over {
+            let added = if is_over {
                 self.noted.overflow(place.0, place.1);
                 failed_count += 1;
-                error(ErrorKind::Processing, &Failure::too_many_parts())
+                self.add(&error(ErrorKind::Processing, &Failure::too_many_parts()), place, source, now)
             } else {
                 failed_count += u64::from(matches!(row.part, Part::Errors(_)));
-                row
+                self.add(row, place, source, now)
             };
-            if let Err(reason) = self.add(row, place, source, now) {
+            if let Err(reason) = added {
                 failed_count += 1;
                 let line = error(ErrorKind::FormatConversion, &Failure::format(reason));
-                let added = self.add(line, place, source, now);
+                let added = self.add(&line, place, source, now);
                 debug_assert!(added.is_ok(), "a line of error output is a row");
             }
         }
@@ -267,12 +266,12 @@ impl Shard {
 
     fn add(
         &mut self,
-        Row { part, data, key }: Row<'_>,
+        Row { part, data, key }: &Row<'_>,
         (sequence, index): (SequenceNumber, u32),
         source: &Source<'_>,
         now: Duration,
     ) -> Result<(), String> {
-        let format = format_of(&part, &self.rules);
+        let format = format_of(part, &self.rules);
         let is_replaying = self.is_replaying();
         let spare = if part.has_all_records() { &mut self.spare } else { &mut None };
         let memory_bytes = &mut self.memory_bytes;
@@ -288,16 +287,19 @@ impl Shard {
         };
         let is_hashed = self.is_of_function && !matches!(part, Part::Errors(_));
         let hashed = if is_hashed { &data[..] } else { &[] };
-        let again = if is_replaying { self.objects.again(&part, sequence) } else { None };
+        let again = if is_replaying { self.objects.again(part, sequence) } else { None };
         let (building, object_bytes) = match again {
             Some((building, memory_bytes)) => (building, Some(memory_bytes)),
             None => {
                 let is_of_records = matches!(part, Part::Records(_));
-                let state = self.parts.entry(part).or_default();
+                let state = match self.parts.get_mut(part) {
+                    Some(state) => state,
+                    None => self.parts.entry(part.clone()).or_default(),
+                };
                 if sequence < state.decided {
                     // It is in an object that is there, unless it did not fit: then the error output may still lack it.
                     let judge = is_of_records.then(|| self.judge.get_or_insert_with(|| format.begin(vec![])));
-                    return judge.map_or(Ok(()), |judge| judge.check(&data));
+                    return judge.map_or(Ok(()), |judge| judge.check(data));
                 }
                 (&mut state.building, None)
             }
@@ -305,7 +307,7 @@ impl Shard {
         let is_new = building.is_none();
         let to = building.get_or_insert_with(begin);
         let before = if is_new { 0 } else { to.memory_bytes() };
-        if let Err(reason) = to.rows.push(&data) {
+        if let Err(reason) = to.rows.push(data) {
             if is_new {
                 *building = None;
             }
@@ -318,7 +320,7 @@ impl Shard {
         to.checksum = xxh3_64_with_seed(hashed, seed);
         self.largest_input_bytes = self.largest_input_bytes.max(to.input_bytes);
         if self.keeps_origins {
-            let origin = Origin { sequence, index, key: key.into() };
+            let origin = Origin { sequence, index, key: (**key).into() };
             to.origin_bytes += origin.memory_bytes();
             to.origins.push(origin);
         }

@@ -173,7 +173,7 @@ impl World {
             room = room.saturating_sub(1);
             has_room
         };
-        self.shard.push(&source, rows, Duration::ZERO, may_begin);
+        self.shard.push(&source, &rows, Duration::ZERO, may_begin);
         assert_eq!(self.shard.take_changed(), [""; 0], "L2: the same objects come again");
         self.ready.extend(self.shard.take_ready());
         true

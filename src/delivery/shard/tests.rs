@@ -15,7 +15,7 @@ fn push(shard: &mut Shard, data: &[u8]) {
     let at = Timestamp::from_millis(1_700_000_000_000);
     let source = Source { shard: SHARD, sequence: shard.read_to, arrival: at, data, now: at };
     let row = Row { part: Part::Records(vec![]), data: data.into(), key: b"key".into() };
-    assert_eq!(shard.push(&source, [row], Duration::ZERO, || true), 0);
+    assert_eq!(shard.push(&source, &[row], Duration::ZERO, || true), 0);
 }
 
 /// Decides and commits the object that is built.

@@ -89,7 +89,8 @@ pub fn put_with_pauses_until_killed(to: &Stream, reshard: &[&Stream], round: u64
     unreachable!("it is killed before")
 }
 
-fn split_or_merge(stream: &Stream, pick: u64) {
+/// Splits the widest open shard, or merges two if there are three or more. The number decides which, if there is a choice.
+pub fn split_or_merge(stream: &Stream, pick: u64) {
     let mut open = stream.list_shards(ShardFilter::AtLatest);
     open.sort_by_key(|shard| shard.hash_key_range.start);
     if open.len() < 3 {

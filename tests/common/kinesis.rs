@@ -1,9 +1,9 @@
 //! A gateway as the destination of relays, the contents of its streams, and a proxy that loses and breaks answers.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -200,23 +200,7 @@ impl Proxy {
 
 /// Handles one request of a connection, and closes it.
 fn forward(mut client: &TcpStream, to: SocketAddr, fault_of: impl FnOnce(&str) -> Fault) -> io::Result<()> {
-    let mut from = BufReader::new(client);
-    let (mut head, mut length) = (String::new(), 0);
-    loop {
-        let begin = head.len();
-        if from.read_line(&mut head)? == 0 {
-            return Ok(());
-        }
-        let line = head[begin..].to_lowercase();
-        if let Some(number) = line.strip_prefix("content-length:") {
-            length = number.trim().parse().unwrap();
-        }
-        if line == "\r\n" {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    from.read_exact(&mut body)?;
+    let Some((head, body)) = super::request::read(client)? else { return Ok(()) };
     let fault = fault_of(&head);
     let own = |status: u16, body: &str| {
         let length = body.len();
@@ -251,7 +235,7 @@ pub struct Server {
 impl Server {
     /// Runs kinesalite, if it is installed.
     pub fn kinesalite() -> Option<Self> {
-        let path = kinesalite()?;
+        let path = super::installed("STREAMLOG_KINESALITE", "node/node_modules/kinesalite/cli.js")?;
         let start = |port: &str| {
             let mut command = Command::new("node");
             command.arg(&path).args(["--port", port, "--createStreamMs", "100"]);
@@ -311,18 +295,4 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Returns where kinesalite is: where `STREAMLOG_KINESALITE` says, or else where `.ci/run` installs it. Without any, prints a note.
-fn kinesalite() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("STREAMLOG_KINESALITE").map(PathBuf::from) {
-        assert!(named.exists(), "{} is not there: .ci/run installs it", named.display());
-        return Some(named);
-    }
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/node/node_modules/kinesalite/cli.js");
-    let found = place.exists().then_some(place);
-    if found.is_none() {
-        println!("skipped: there is no kinesalite in target; `.ci/run` installs it");
-    }
-    found
 }

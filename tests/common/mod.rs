@@ -24,6 +24,8 @@ pub mod place;
 #[cfg(feature = "sql")]
 pub mod pumps;
 pub mod python;
+#[cfg(any(feature = "object-store", all(feature = "relay-kinesis", feature = "gateway")))]
+pub mod request;
 #[cfg(feature = "object-store")]
 pub mod s3;
 pub mod tasks;

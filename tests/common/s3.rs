@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -202,23 +202,7 @@ pub fn storage_at(address: SocketAddr, prefix: &str, secret: &str) -> ObjectStor
 
 /// Handles one request of a connection, and closes it.
 fn forward(mut client: &TcpStream, to: SocketAddr, fault_of: impl FnOnce(&str) -> Fault) -> io::Result<()> {
-    let mut from = BufReader::new(client);
-    let (mut head, mut length) = (String::new(), 0);
-    loop {
-        let begin = head.len();
-        if from.read_line(&mut head)? == 0 {
-            return Ok(());
-        }
-        let line = head[begin..].to_lowercase();
-        if let Some(number) = line.strip_prefix("content-length:") {
-            length = number.trim().parse().unwrap();
-        }
-        if line == "\r\n" {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    from.read_exact(&mut body)?;
+    let Some((head, body)) = super::request::read(client)? else { return Ok(()) };
     let fault = fault_of(head.lines().next().unwrap());
     match fault {
         Fault::LostBefore => return Ok(()),
@@ -255,19 +239,12 @@ pub struct Checking {
 }
 
 impl Checking {
-    /// Starts the program that `STREAMLOG_S3S` names, or else the one that `.ci/run` installs in `target/s3s`. Without any, prints a note and returns
-    /// `None`; if `STREAMLOG_S3S` is set, panics.
+    /// Starts the server, if it is installed.
     pub fn start() -> Option<Self> {
-        let named = std::env::var_os("STREAMLOG_S3S").map(PathBuf::from);
-        let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/s3s/bin/s3s-fs");
-        let Some(program) = named.or(installed.exists().then_some(installed)) else {
-            println!("skipped: there is no s3s-fs; `.ci/run` installs it in target/s3s");
-            return None;
-        };
+        let program = super::installed("STREAMLOG_S3S", "s3s/bin/s3s-fs")?;
         let root = super::scratch();
         std::fs::create_dir(root.path().join("bucket")).unwrap();
-        // Another process that asks for a port meanwhile gets another one.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], super::free_port()));
         let child = Command::new(&program)
             .args(["--host", "127.0.0.1", "--port", &address.port().to_string()])
             .args(["--access-key", ACCESS_KEY, "--secret-key", SECRET])
@@ -277,11 +254,7 @@ impl Checking {
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
         let server = Self { address, root, child };
-        let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{} does not listen", program.display());
-            thread::sleep(Duration::from_millis(5));
-        }
+        super::waiting::until("the server listens", || TcpStream::connect(address).is_ok());
         Some(server)
     }
 

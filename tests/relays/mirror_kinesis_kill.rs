@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::killed::{ids, kill_each_after, open, told};
+use common::killed::{ids, kill_each_after, open, split_or_merge, told};
 use common::kinesis_origin::client;
 use streamlog::gateway::Gateway;
-use streamlog::{ShardDescription, ShardFilter, Store, Stream, StreamOptions};
+use streamlog::{Store, Stream, StreamOptions};
 
 const ROUNDS: u64 = 12;
 const KEYS: u64 = 20;
@@ -47,19 +47,6 @@ fn child() {
 
 fn count_of(stream: &Stream) -> u64 {
     told(stream.stats()).shards.iter().map(|shard| shard.record_count()).sum()
-}
-
-fn split_or_merge(stream: &Stream, pick: u64) {
-    let mut open = stream.list_shards(ShardFilter::AtLatest);
-    open.sort_by_key(|shard| shard.hash_key_range.start);
-    if open.len() < 3 {
-        let width =
-            |shard: &ShardDescription| shard.hash_key_range.end.get() - shard.hash_key_range.start.get();
-        open.rotate_left(pick as usize % 2);
-        told(stream.split_shard_evenly(open.into_iter().max_by_key(width).expect("one is open").id));
-    } else {
-        told(stream.merge_shards(open[0].id, open[1].id));
-    }
 }
 
 /// Puts numbers of all keys into the source until the last child runs, and splits and merges its shards. Returns how many each key has.

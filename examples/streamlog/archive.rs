@@ -6,31 +6,32 @@ use clap::builder::NonEmptyStringValueParser;
 
 use crate::parse::{Age, parse_age, parse_bytes};
 
-/// Copy what is sealed of a stream into an archive: a directory that exists, or a place in an object store.
+/// Copy the sealed segments of a stream into an archive: an existing directory, or a place in an object store.
 ///
-/// Segments are sealed when they are full, and when the stream is closed. Encrypted records stay encrypted. Run again, it copies only what is new. A program
-/// may have the stream open meanwhile. Commands that read take --archive with the same place, and read from there what retention has dropped.
+/// Segments are sealed when they are full, and when the stream is closed. Encrypted records stay encrypted. If you run it again, it copies only
+/// what is new. A program may have the stream open at the same time. Give commands that read --archive with the same place: they then read from
+/// there what retention has dropped.
 ///
-/// Needs a tool that was built with --features delivery.
+/// Needs a build with --features delivery.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ArchiveArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
-    /// The directory, or where an object store has it: s3://bucket/path, gs://bucket/path, az://container/path. Its region and credentials come from the
-    /// environment (AWS_REGION, AWS_ACCESS_KEY_ID and so on), and need a tool built with --features object-store
+    /// The directory, or an object store URL: s3://bucket/path, gs://bucket/path, az://container/path. An object store needs a build with
+    /// --features object-store; its region and credentials come from the environment (AWS_REGION, AWS_ACCESS_KEY_ID and so on)
     #[arg(long, value_name = "PLACE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) to: String,
-    /// Keep retention from dropping what is not archived yet, up to this many bytes beyond what retention keeps. The stream remembers that; setting it
-    /// needs a stream that no program has open
+    /// Keep retention from dropping what is not archived yet, up to this many bytes beyond what retention keeps. The stream stores this hold; to
+    /// set it, no program may have the stream open
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) hold: Option<u64>,
-    /// The name of that hold. Each archive of a stream needs one of its own
+    /// The name of the hold. Each archive of a stream needs a different name
     #[arg(long, value_name = "NAME", default_value = "archive")]
     pub(crate) hold_name: String,
-    /// Continue with what is sealed later, until Ctrl-C
+    /// Continue with segments that are sealed later, until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// How often it looks for that
+    /// How often --follow looks for sealed segments
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_age)]
     pub(crate) every: Age,
     /// Print one JSON object with what was archived
@@ -40,10 +41,10 @@ pub(crate) struct ArchiveArgs {
 
 /// Make a stream from an archive: everything that was archived, with all shards and settings.
 ///
-/// What was put after the last archived segment is not in it, nor are consumer groups. The stream keeps records forever, until retention says otherwise. If it
-/// is interrupted, run it again: it continues from there.
+/// The new stream has no records that were put after the last archived segment, and no consumer groups. It keeps records forever, until you
+/// change its retention. If the command is interrupted, run it again: it continues from there.
 ///
-/// Needs a tool that was built with --features delivery.
+/// Needs a build with --features delivery.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RestoreArgs {
     /// The archive: a directory, or a place in an object store as for archive --to
@@ -182,7 +183,7 @@ mod with_delivery {
                     }
                 }
                 Err(error) if args.follow && error.is_retryable() => {
-                    tell(&format!("note: it will try again after: {error}"));
+                    tell(&format!("note: retrying after: {error}"));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -222,7 +223,7 @@ mod with_delivery {
         }
         if report.lost_count > 0 {
             let lost = counted(report.lost_count, "record");
-            tell(&format!("note: {lost} in between are not in the archive, and lost to readers"));
+            tell(&format!("note: the archive has gaps: {lost} missing, and lost to readers"));
         }
         if args.json {
             return print_json(&json!({

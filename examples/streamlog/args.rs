@@ -23,18 +23,18 @@ use crate::sql::SqlArgs;
 use crate::video::VideoArgs;
 
 const AFTER_HELP: &str = "\
-cat, tail, describe, verify, shards, groups, lag, mirrors, processors, queues, dead-letters, sql, and retention without options only read. They work while \
-a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. So does archive. video list and \
-video clip also work meanwhile, but write beside the stream. consume, deliver, relay, \
-reset and delete-group need a group that no other program has open; receive, acknowledge, release, restore-dead-letters, purge and delete-queue such a queue. All \
-other commands need a stream that no program has open. Otherwise they fail and name the process.
+These commands only read: cat, tail, describe, verify, shards, groups, lag, mirrors, processors, queues, dead-letters, sql, and retention without options. \
+They work while a program has the stream open, on a file system that is mounted read-only, and for a user who may only read the files. So do archive and snapshot. \
+video list and video clip also work while a program has the stream open, but they write beside the stream. consume, deliver, relay, reset and delete-group \
+need a group that no other program has open. receive, acknowledge, release, restore-dead-letters, purge and delete-queue need a queue that no other program \
+has open. All other commands on an existing stream need one that no program has open. Otherwise, a command fails and names the process.
 
-Ctrl-C ends a command in good order. Other signals, such as SIGTERM, end it at once: the stream holds what was put before, and the next \
-program that opens it first checks its end.
+Ctrl-C ends a command cleanly. Other signals, such as SIGTERM, end it at once: the stream holds what was put before, and the next \
+program that opens the stream checks its end first.
 
 Exit codes:
-  0    success; also if the reader of a pipe closes it (streamlog cat PATH | head)
-  1    an error, printed to standard error; from verify also: damage was found
+  0    success, also if the reader of a pipe closes it (streamlog cat PATH | head)
+  1    an error, printed to standard error; for verify, also if it found damage
   2    the command line is wrong
   130  interrupted by Ctrl-C: what was put before is in the stream, and it was closed cleanly";
 
@@ -45,7 +45,8 @@ pub(crate) struct Args {
     /// Encrypt and decrypt records with the keys in this file; see new-key
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) key_file: Option<PathBuf>,
-    /// For commands that only read: read records that retention has dropped from this archive, a directory or an object store URL; see archive
+    /// Read records that retention has dropped from this archive: a directory or an object store URL; see archive.
+    /// For cat, tail, describe, verify, shards, groups, lag, consume, deliver, relay and sql
     #[arg(long, value_name = "PLACE", global = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) archive: Option<String>,
     #[command(subcommand)]
@@ -117,7 +118,7 @@ impl Command {
 ///
 /// Only its owner may read the file. Keep a copy away from the streams: without it, their records cannot be read.
 ///
-/// A stream is encrypted from the first command with --key-file on that creates it or puts into it.
+/// The first command with --key-file that creates a stream or puts into it turns on encryption: records are encrypted from then on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NewKeyArgs {
     /// The file, which must not exist yet
@@ -201,7 +202,7 @@ pub(crate) struct PutArgs {
     pub(crate) path: PathBuf,
     /// The file to read; standard input if omitted or "-"
     pub(crate) file: Option<PathBuf>,
-    /// The partition key of every line; with --key-column or --key-regex, of lines in which they find no key
+    /// The partition key of every line; with --key-column or --key-regex, only of lines that have no key there
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) key: Option<String>,
     /// Use this column of the line as the partition key, counted from 1
@@ -239,7 +240,7 @@ pub(crate) struct FormatArgs {
 /// Print records, shard after shard.
 ///
 /// The records of each partition key are printed in the order in which they were put, each with a newline after its data. Newlines within
-/// the data are printed as they are; with --json, each record is one line. cat prints the records that exist when it begins.
+/// the data are printed as they are; with --json, each record is one line. cat prints the records that exist when it starts.
 ///
 /// With -f it then prints new records as they are put, until Ctrl-C or until its output is closed. It follows the stream through splits and
 /// merges, and through restarts of the program that writes it. With --shard it ends when that shard is split or merged.
@@ -333,11 +334,12 @@ pub(crate) struct SalvageArgs {
 
 /// Back up a stream: make a directory that opens as a stream, with the stream's current records and consumer groups.
 ///
-/// On the same file system, only unsealed segments take space. Otherwise everything is copied. If you run it again with the same directory, it
-/// adds only new records. Until it is done, the last snapshot stays as it was. If it is interrupted, run it again: it continues from there.
+/// On the same file system, only unsealed segments take space. Otherwise, everything is copied. If you run it again with the same directory, it
+/// adds only new records. The last snapshot does not change until the new one is complete. If the command is interrupted, run it again: it
+/// continues from there.
 ///
-/// A snapshot into which records were put is refused. Opening a snapshot drops the records that have expired by then: to look at an old
-/// one, use a copy.
+/// Fails if records were put into the snapshot. Opening a snapshot drops the records that have expired by then: to look at an old snapshot,
+/// open a copy.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SnapshotArgs {
     /// The stream's directory
@@ -429,7 +431,7 @@ pub(crate) struct GroupsArgs {
 
 /// Print the lag of a consumer group, shard by shard.
 ///
-/// Leaves out closed shards that the group has finished. The group may run in any program.
+/// Omits closed shards that the group has finished. The group may run in any program.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LagArgs {
     /// The stream's directory
@@ -445,7 +447,7 @@ pub(crate) struct LagArgs {
 ///
 /// Each batch is committed after it is written to standard output: after a crash, or if the output is closed, the records of the last batch
 /// are printed again. A new group is created. The records of each partition key are printed in order. Another program may have the stream
-/// open meanwhile, but not this group.
+/// open at the same time, but not this group.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConsumeArgs {
     /// The stream's directory

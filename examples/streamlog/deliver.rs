@@ -9,22 +9,22 @@ use crate::parse::{parse_age, parse_beginning, parse_bytes};
 
 /// Write the records into files in a directory or an object store, exactly once, as Amazon Data Firehose does.
 ///
-/// The delivery is a consumer group: run again, it goes on where it was, also after a crash. A program may have the stream open meanwhile, but
-/// not this group. What does not fit into the format goes to the error output, with the reason.
+/// The delivery is a consumer group: if you run it again, it continues from where it stopped, also after a crash. A program may have the stream
+/// open at the same time, but not this group. Records that do not fit the format go to the error output, with the reason.
 ///
-/// Needs a tool that was built with --features delivery.
+/// Needs a build with --features delivery.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeliverArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
-    /// The directory for the files, or where an object store has them: s3://bucket/path, gs://bucket/path, az://container/path. Its region and
-    /// credentials come from the environment (AWS_REGION, AWS_ACCESS_KEY_ID and so on), and need a tool built with --features object-store
+    /// The directory for the files, or an object store URL: s3://bucket/path, gs://bucket/path, az://container/path. An object store needs a build
+    /// with --features object-store; its region and credentials come from the environment (AWS_REGION, AWS_ACCESS_KEY_ID and so on)
     #[arg(long, value_name = "DIRECTORY", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) to: String,
-    /// The delivery's name, which is that of its group
+    /// The name of the delivery and of its consumer group
     #[arg(long, default_value = "deliver")]
     pub(crate) name: String,
-    /// How the records stand in a file: raw (one behind the other), lines, json-lines, or parquet (from JSON objects; needs a tool built with
+    /// How records are written to a file: raw (nothing between them), lines, json-lines, or parquet (from JSON objects; needs a build with
     /// --features parquet)
     #[arg(long, default_value = "lines", value_parser = ["raw", "lines", "json-lines", "parquet"])]
     pub(crate) format: String,
@@ -32,22 +32,22 @@ pub(crate) struct DeliverArgs {
     /// bytes (in Base64), timestamp, decimal(10, 2), list<...> and struct<...>. Without this, they are taken from the first records and kept with the group
     #[arg(long, value_name = "COLUMNS")]
     pub(crate) schema: Option<String>,
-    /// How files are compressed. Parquet files are inside, with none, gzip, snappy (the default) or zstd
+    /// How files are compressed. Parquet files are compressed internally, with none, gzip, snappy (the default) or zstd
     #[arg(long, value_parser = ["none", "gzip", "zip", "snappy", "raw-snappy", "hadoop-snappy", "zstd"])]
     pub(crate) compression: Option<String>,
-    /// The beginning of the names, with expressions as !{timestamp:yyyy/MM/dd}. Without a time, yyyy/MM/dd/HH/ is added
+    /// The prefix of file names, with expressions such as !{timestamp:yyyy/MM/dd}. If it has no time, yyyy/MM/dd/HH/ is added
     #[arg(long, default_value = "")]
     pub(crate) prefix: String,
-    /// The beginning of the names of the error output
+    /// The prefix of file names in the error output
     #[arg(long, default_value = "errors/!{firehose:error-output-type}/")]
     pub(crate) error_prefix: String,
     /// A partition key and the query for its value, such as country=.address.country. Name it in the prefix: !{partitionKeyFromQuery:country}
     #[arg(long, value_name = "NAME=QUERY")]
     pub(crate) partition_by: Vec<String>,
-    /// Where a new delivery begins: horizon (the oldest record), latest (the end), or a time as for cat --from
+    /// Where a new delivery starts: horizon (the oldest record), latest (the end), or a time as for cat --from
     #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_beginning)]
     pub(crate) from: Position,
-    /// The records in a file, in bytes before formatting and compression: up to 128M
+    /// The size of the records in a file, before formatting and compression: up to 128M
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_bytes)]
     pub(crate) buffer_bytes: u64,
     /// How long the first record of a file waits for others: up to 15m
@@ -232,10 +232,7 @@ mod with_delivery {
             let stats = delivery.stats();
             bar.set_position(stats.bytes);
             if stats.last_error.is_some() && stats.last_error != last_error && !delivery.is_over() {
-                tell(&format!(
-                    "note: tried again after: {}",
-                    stats.last_error.as_deref().unwrap_or_default()
-                ));
+                tell(&format!("note: retried after: {}", stats.last_error.as_deref().unwrap_or_default()));
                 last_error = stats.last_error;
             }
             if is_done {

@@ -116,7 +116,7 @@ pub(crate) fn consume(stream: &StreamReader, args: &ConsumeArgs) -> Outcome {
             }
             Err(error) => {
                 if let Error::Trimmed { .. } = error {
-                    tell("note: --skip-trimmed goes on with the oldest record that is left");
+                    tell("note: with --skip-trimmed, consume continues with the oldest record left");
                 }
                 return Err(error.into());
             }

@@ -1,12 +1,12 @@
 //! How `relay` and `mirror` reach Kafka.
 
-/// Where Kafka is, and how it is reached.
+/// How to reach Kafka.
 #[derive(Debug, clap::Args)]
 pub(crate) struct KafkaArgs {
-    /// The brokers of Kafka to ask for the others: HOST:PORT, with commas between them
+    /// The Kafka brokers to connect to first, from which the others are found: HOST:PORT, separated by commas
     #[arg(long, value_name = "BROKERS")]
     pub(crate) bootstrap_servers: Option<String>,
-    /// A property of librdkafka, such as compression.type=lz4. May be given more than once
+    /// A librdkafka property, such as compression.type=lz4. May be repeated
     #[arg(long, value_name = "NAME=VALUE", requires = "bootstrap_servers")]
     pub(crate) property: Vec<String>,
 }

@@ -36,6 +36,7 @@ mod groups;
 mod input;
 mod kafka;
 mod keys;
+mod kinesis;
 mod mirror;
 mod output;
 mod parse;
@@ -86,7 +87,9 @@ fn run(args: &Args) -> Outcome {
     let key_file = args.key_file.as_deref();
     let archive = args.archive.as_deref();
     if archive.is_some() && !args.command.reads() {
-        return Err(Failure::Told("--archive is for commands that only read: leave it out".to_owned()));
+        return Err(Failure::Told(
+            "--archive is for commands that read records or shards: leave it out".to_owned(),
+        ));
     }
     let with_reader =
         |path: &Path, work: &dyn Fn(&StreamReader) -> Outcome| with_reader(path, key_file, archive, work);
@@ -206,7 +209,7 @@ fn heed_ctrl_c() -> Outcome {
             std::process::exit(failure::EXIT_INTERRUPTED.into());
         }
     };
-    ctrlc::set_handler(on_signal).map_err(|error| Failure::Told(format!("cannot heed Ctrl-C: {error}")))
+    ctrlc::set_handler(on_signal).map_err(|error| Failure::Told(format!("cannot handle Ctrl-C: {error}")))
 }
 
 /// Returns an error after Ctrl-C, so that loops end with `?`.

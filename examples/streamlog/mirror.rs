@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use streamlog::Position;
 
 use crate::kafka::KafkaArgs;
+use crate::kinesis::KinesisArgs;
 use crate::parse::parse_beginning;
 
-/// Put what is in a stream of Amazon Kinesis or a topic of Kafka, or in what else speaks their protocols, into this stream, until Ctrl-C.
+/// Copy an Amazon Kinesis stream or a Kafka topic, or one of a system that speaks their protocols, into this stream, until Ctrl-C.
 ///
-/// Each record is put exactly once, and the records of a key in their order. Run again, it goes on where it was, also after a crash. While the link is
-/// down, it tries again and says so.
+/// Each record is put exactly once, and the records of each key stay in order. If you run it again, it continues from where it stopped, also after
+/// a crash. While the link is down, it retries and prints a note.
 ///
-/// For Kinesis, region and credentials are found as the AWS CLI finds them. Needs a tool that was built with --features relay-kinesis or relay-kafka.
+/// For Kinesis, the region and credentials are found as the AWS CLI finds them. Needs a build with --features relay-kinesis or relay-kafka.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MirrorArgs {
     /// The stream's directory
@@ -20,7 +21,7 @@ pub(crate) struct MirrorArgs {
     /// The mirror's name, under which its position is kept
     #[arg(long, default_value = "mirror")]
     pub(crate) name: String,
-    /// The stream of Kinesis: its name or its ARN
+    /// The Kinesis stream: its name or its ARN
     #[arg(
         long,
         value_name = "STREAM",
@@ -28,33 +29,26 @@ pub(crate) struct MirrorArgs {
         conflicts_with = "from_kafka"
     )]
     pub(crate) from_kinesis: Option<String>,
-    /// The region, such as eu-west-1
-    #[arg(long)]
-    pub(crate) region: Option<String>,
-    /// The profile in ~/.aws
-    #[arg(long)]
-    pub(crate) profile: Option<String>,
-    /// Where Kinesis is, if that is not Amazon's, such as http://127.0.0.1:4567
-    #[arg(long, value_name = "URL")]
-    pub(crate) endpoint_url: Option<String>,
-    /// The topic of Kafka
+    #[command(flatten)]
+    pub(crate) kinesis: KinesisArgs,
+    /// The Kafka topic
     #[arg(long, value_name = "TOPIC", requires = "bootstrap_servers")]
     pub(crate) from_kafka: Option<String>,
     #[command(flatten)]
     pub(crate) kafka: KafkaArgs,
-    /// Where a new mirror begins: horizon (the oldest record), latest (the end), or a time as for cat --from
+    /// Where a new mirror starts: horizon (the oldest record), latest (the end), or a time as for cat --from
     #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_beginning)]
     pub(crate) start: Position,
     /// How many shards are read at a time: up to 256
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub(crate) threads: usize,
-    /// A file that gets a line of JSON for each record that this stream cannot hold. Without it, the mirror waits at such a record
+    /// Write a line of JSON to this file for each record that this stream cannot hold. Without it, the mirror waits at such a record
     #[arg(long, value_name = "FILE")]
     pub(crate) refused: Option<PathBuf>,
-    /// Make each put survive power loss, at the cost of a sync. Without this, the mirror syncs every few seconds, and is exact after power loss as well
+    /// Make each put survive power loss, at the cost of a sync. Without this, the mirror syncs every few seconds; it is exact after power loss, too
     #[arg(long)]
     pub(crate) power: bool,
-    /// End once all is mirrored that is there
+    /// Exit when all existing records are mirrored
     #[arg(long)]
     pub(crate) until_caught_up: bool,
     /// Print one JSON object at the end with what was mirrored
@@ -62,9 +56,9 @@ pub(crate) struct MirrorArgs {
     pub(crate) json: bool,
 }
 
-/// List the mirrors of a stream, or print how far one is in each shard of the other side.
+/// List the mirrors of a stream, or print the progress of one in each shard of its source.
 ///
-/// Needs a tool that was built with --features relay-kinesis or relay-kafka.
+/// Needs a build with --features relay-kinesis or relay-kafka.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MirrorsArgs {
     /// The stream's directory
@@ -105,8 +99,6 @@ mod with_mirrors {
     use base64::engine::general_purpose::STANDARD;
     use indicatif::HumanBytes;
     use serde_json::{Value, json};
-    #[cfg(feature = "relay-kinesis")]
-    use streamlog::relay::KinesisClient;
     use streamlog::relay::{
         Mirror, MirrorDescription, MirrorName, MirrorOptions, MirrorPartitionStats, MirrorStats, Refused,
     };
@@ -132,7 +124,7 @@ mod with_mirrors {
             mirror.close()?;
             if stats.skipped > 0 {
                 let gaps = counted(stats.skipped, "gap");
-                tell(&format!("note: {gaps}: the other side had dropped records before they were read"));
+                tell(&format!("note: {gaps}: the source dropped records before they were read"));
             }
             if args.json {
                 print_json(&as_json(&stats))?
@@ -149,7 +141,7 @@ mod with_mirrors {
             (_, Some(topic)) => of_kafka(mirror, args, topic)?,
             (Some(stream), None) => of_kinesis(mirror, args, stream)?,
             (None, None) => {
-                return Err(Failure::Told("say what to mirror: --from-kinesis or --from-kafka".to_owned()));
+                return Err(Failure::Told("name a source: --from-kinesis or --from-kafka".to_owned()));
             }
         };
         let options = options.starting_position(args.start).threads(args.threads);
@@ -173,17 +165,7 @@ mod with_mirrors {
 
     #[cfg(feature = "relay-kinesis")]
     fn of_kinesis(mirror: MirrorName, args: &MirrorArgs, stream: &str) -> Result<MirrorOptions, Failure> {
-        let mut client = KinesisClient::options();
-        if let Some(region) = &args.region {
-            client = client.region(region);
-        }
-        if let Some(profile) = &args.profile {
-            client = client.profile(profile);
-        }
-        if let Some(url) = &args.endpoint_url {
-            client = client.endpoint_url(url);
-        }
-        Ok(mirror.from_kinesis(&client.connect()?, stream))
+        Ok(mirror.from_kinesis(&args.kinesis.client()?, stream))
     }
 
     #[cfg(not(feature = "relay-kafka"))]
@@ -220,10 +202,7 @@ mod with_mirrors {
             let stats = mirror.stats();
             bar.set_position(stats.bytes);
             if stats.last_error.is_some() && stats.last_error != last_error && !mirror.is_over() {
-                tell(&format!(
-                    "note: trying again after: {}",
-                    stats.last_error.as_deref().unwrap_or_default()
-                ));
+                tell(&format!("note: retrying after: {}", stats.last_error.as_deref().unwrap_or_default()));
                 last_error = stats.last_error;
             }
             if mirror.is_over() || args.until_caught_up && mirror.is_caught_up() {

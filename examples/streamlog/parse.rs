@@ -37,10 +37,10 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
         "m" => 20,
         "g" => 30,
         "t" => 40,
-        _ => return Err(format!("{unit:?} is no unit of bytes; K, M, G and T are")),
+        _ => return Err(format!("{unit:?} is not a unit of bytes: use K, M, G or T")),
     };
     let number: u64 = number.parse().map_err(|_| "expected a number of bytes, such as 64M".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "that is too many bytes".to_owned())
+    number.checked_mul(1 << shift).ok_or_else(|| "the number of bytes is too large".to_owned())
 }
 
 /// Parses permissions as `chmod` does.
@@ -100,7 +100,7 @@ pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
         return Ok(Timestamp::from(SystemTime::now()) - ago);
     }
     if let Some(seconds) = text.strip_prefix('@') {
-        return parse_seconds(seconds).ok_or_else(|| format!("{seconds:?} is no number of seconds"));
+        return parse_seconds(seconds).ok_or_else(|| format!("{seconds:?} is not a number of seconds"));
     }
     humantime::parse_rfc3339_weak(text)
         .map(Timestamp::from)

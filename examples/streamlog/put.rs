@@ -150,7 +150,8 @@ impl<'s> Putter<'s> {
             return Err(Failure::Told(format!("line {number}: {reason}{hint}{before}")));
         }
         if self.skipped_count == 0 {
-            let note = format!("note: line {number} is skipped: {reason}; later ones are only counted");
+            let note =
+                format!("note: line {number} is skipped: {reason}; later skipped lines are only counted");
             self.bar.suspend(|| tell(&note));
         }
         self.line_count += 1;
@@ -167,7 +168,7 @@ impl<'s> Putter<'s> {
                 let number = self.line_count + 1;
                 let lines = match failed {
                     1 => format!("line {number} was"),
-                    _ => format!("line {number} and {} of those right after it were", failed - 1),
+                    _ => format!("line {number} and {} of the lines right after it were", failed - 1),
                 };
                 return Err(Failure::Told(format!("{lines} not put: {error}")));
             }
@@ -257,10 +258,10 @@ impl Keys {
     fn reason(&self) -> String {
         let what = match &self.source {
             KeySource::Column { index, .. } => format!("column {} is missing or empty", index + 1),
-            KeySource::Regex(regex) => format!("{:?} finds no key, or an empty one", regex.as_str()),
+            KeySource::Regex(regex) => format!("{:?} found no key, or an empty key", regex.as_str()),
             KeySource::LineNumber | KeySource::Constant => "there is no key".to_owned(),
         };
-        format!("{what}, and no --key says what to take instead")
+        format!("{what}, and there is no --key to use instead")
     }
 }
 

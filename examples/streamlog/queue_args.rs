@@ -18,9 +18,9 @@ pub(crate) struct QueueArgs {
 
 /// List the queues, or describe one of them with its settings.
 ///
-/// visible: can be handed out, or waits for another record of its key. in flight: handed out, and hidden until its visibility timeout ends.
-/// delayed: hidden until later. dead: handed out too often, see dead-letters. oldest: the age of the oldest record that is not done, dead
-/// letters aside. timeout and receives: the visibility timeout and the largest receive count with which the queue was last opened.
+/// visible: ready to be received, or waiting for another record of its key. in flight: received, and hidden until its visibility timeout ends.
+/// delayed: hidden until later. dead: received too often, see dead-letters. oldest: the age of the oldest record that is not done, not counting
+/// dead letters. timeout and receives: the visibility timeout and the maximum receive count with which the queue was last opened.
 #[derive(Debug, clap::Args)]
 pub(crate) struct QueuesArgs {
     /// The stream's directory
@@ -32,38 +32,38 @@ pub(crate) struct QueuesArgs {
     pub(crate) json: bool,
 }
 
-/// Print the dead letters of a queue: the records that it has handed out too often.
+/// Print the dead letters of a queue: the records that were received too often.
 ///
-/// Each has its receipt handle and a tab before its data. Nothing changes: they are not handed out, and a program may have the queue open
-/// meanwhile. With --json, each record also says how often it was handed out, and when for the first time.
+/// Prints the receipt handle and a tab before the data of each. Changes nothing: this does not count as receiving them, and a program may have
+/// the queue open at the same time. With --json, each record also shows how often it was received, and when it was first received.
 ///
-/// To put all that mention a customer back: streamlog dead-letters PATH QUEUE | grep customer-17 | cut -f1 | xargs streamlog restore-dead-letters PATH QUEUE
+/// To restore all that mention a customer: streamlog dead-letters PATH QUEUE | grep customer-17 | cut -f1 | xargs streamlog restore-dead-letters PATH QUEUE
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeadLettersArgs {
     #[command(flatten)]
     pub(crate) queue: QueueArgs,
-    /// The most dead letters to print, 1 to 10000
+    /// The maximum number of dead letters to print, 1 to 10000
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10_000, value_parser = records)]
     pub(crate) count: usize,
     #[command(flatten)]
     pub(crate) format: FormatArgs,
 }
 
-/// Take records out of a queue, as one of its workers does, and print them.
+/// Receive records from a queue, as one of its workers does, and print them.
 ///
-/// Each has its receipt handle and a tab before its data. The records are hidden from others until acknowledge or release is called with their
-/// handles, or until the visibility timeout ends. This counts as handing them out: a record that was handed out too often becomes a dead letter.
-/// Records whose printing failed are given back.
+/// Prints the receipt handle and a tab before the data of each. The records are hidden from other workers until acknowledge or release is called
+/// with their handles, or until the visibility timeout ends. Each receive counts: a record that is received too often becomes a dead letter.
+/// Records that cannot be printed are released.
 ///
 /// The queue must exist, and no other program may have it open.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReceiveArgs {
     #[command(flatten)]
     pub(crate) queue: QueueArgs,
-    /// The most records to print, 1 to 10000
+    /// The maximum number of records to print, 1 to 10000
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = records)]
     pub(crate) count: usize,
-    /// How long to wait for a record if there is none (30s, 5m)
+    /// How long to wait for a record if none is visible (30s, 5m)
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub(crate) wait: Duration,
     /// How long the records are hidden, up to 12h [default: the queue's visibility timeout]
@@ -76,7 +76,7 @@ pub(crate) struct ReceiveArgs {
     pub(crate) format: FormatArgs,
 }
 
-/// Note that records, or dead letters, are done: they are never handed out again.
+/// Mark records or dead letters as done: they are never received again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AcknowledgeArgs {
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub(crate) struct AcknowledgeArgs {
     pub(crate) handles: Vec<ReceiptHandle>,
 }
 
-/// Give records back to a queue, which then hands them out again.
+/// Return records to a queue, so that they can be received again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReleaseArgs {
     #[command(flatten)]
@@ -94,12 +94,12 @@ pub(crate) struct ReleaseArgs {
     /// The receipt handles, as receive prints them
     #[arg(value_name = "HANDLE", required = true)]
     pub(crate) handles: Vec<ReceiptHandle>,
-    /// How long they stay hidden, up to 12h
+    /// How long the records stay hidden, up to 12h
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub(crate) delay: Duration,
 }
 
-/// Put dead letters back among the other records of a queue, as if they had never been handed out.
+/// Move dead letters back to the other records of a queue, as if they had never been received.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RestoreDeadLettersArgs {
     #[command(flatten)]
@@ -112,14 +112,14 @@ pub(crate) struct RestoreDeadLettersArgs {
     pub(crate) all: bool,
 }
 
-/// Give up all records of a queue that were put until now, but no dead letters, or only those.
+/// Discard all records of a queue that were put until now, except dead letters. With --dead-letters, discard only those.
 ///
 /// The records stay in the stream. This cannot be undone.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PurgeArgs {
     #[command(flatten)]
     pub(crate) queue: QueueArgs,
-    /// Give up all dead letters, and nothing else
+    /// Discard all dead letters, and nothing else
     #[arg(long)]
     pub(crate) dead_letters: bool,
 }
@@ -133,6 +133,6 @@ pub(crate) struct DeleteQueueArgs {
 
 /// Parses how many records a call of the library takes.
 fn records(text: &str) -> Result<usize, String> {
-    let count: usize = text.parse().map_err(|_| format!("{text:?} is no number"))?;
-    if (1..=10_000).contains(&count) { Ok(count) } else { Err(format!("{count} is not within 1 and 10000")) }
+    let count: usize = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if (1..=10_000).contains(&count) { Ok(count) } else { Err(format!("{count} is not between 1 and 10000")) }
 }

@@ -99,10 +99,10 @@ fn as_text(stream: &StreamReader, queue: &QueueDescription) -> String {
         ("oldest", oldest),
         ("visibility timeout", span(queue.visibility_timeout)),
         (
-            "receives at most",
+            "max receives",
             queue.max_receive_count.map_or("any number".to_owned(), |max| HumanCount(max.into()).to_string()),
         ),
-        ("outstanding at most", HumanCount(queue.outstanding_max as u64).to_string()),
+        ("max outstanding", HumanCount(queue.outstanding_max as u64).to_string()),
         ("order", (if queue.is_ordered_by_key { "by key" } else { "none" }).to_owned()),
         ("hold on retention", hold),
     ];
@@ -156,9 +156,9 @@ fn refused(queue: &str, error: Error) -> Failure {
         (Some(id), None) => format!("process {id}"),
         (None, _) => "another process".to_owned(),
     };
-    let hint = "queues and dead-letters work meanwhile";
+    let hint = "the commands queues and dead-letters still work";
     Failure::Told(format!(
-        "the queue {queue:?} is open in {who}: stop it, or have it close the queue; {hint}"
+        "the queue {queue:?} is open in {who}: stop it, or make it close the queue; {hint}"
     ))
 }
 

@@ -110,7 +110,7 @@ fn spans_of(stream: &StreamReader, args: &CatArgs) -> Result<Vec<Span>, Failure>
     let shards = with_counts(stream, stream.shards())?;
     if let (None, Position::At(_) | Position::After(_), 2..) = (args.shard, args.from, shards.len()) {
         return Err(Failure::Told(
-            "a sequence number counts the records of one shard: say which with --shard".into(),
+            "a sequence number belongs to one shard: name the shard with --shard".into(),
         ));
     }
     let is_meant = |id: ShardId| args.shard.is_none_or(|shard| shard == id);
@@ -153,7 +153,7 @@ pub(crate) fn pass_over(iterator: &mut ShardIterator, error: Error) -> Outcome {
             tell_trimmed(iterator.shard(), first, iterator.skip_to_horizon());
         }
         Error::Cut { .. } => {
-            tell("note: run the command again to print what is there now");
+            tell("note: run the command again to print the current records");
             return Err(error.into());
         }
         _ => return Err(error.into()),

@@ -5,67 +5,62 @@ use std::path::PathBuf;
 use streamlog::Position;
 
 use crate::kafka::KafkaArgs;
+use crate::kinesis::KinesisArgs;
 use crate::parse::{parse_beginning, parse_bytes};
 
-/// Forward the records to a stream of Amazon Kinesis or a topic of Kafka, or to what else speaks their protocols, until Ctrl-C.
+/// Forward the records to an Amazon Kinesis stream or a Kafka topic, or to a system that speaks their protocols, until Ctrl-C.
 ///
-/// Each record is sent at least once, and the records of a key arrive in order. The relay is a consumer group: run again, it goes on where it was, also after
-/// a crash. A program may have the stream open meanwhile, but not this group. While the link is down, it tries again and says so.
+/// Each record is sent at least once, and the records of each key arrive in order. The relay is a consumer group: if you run it again, it continues
+/// from where it stopped, also after a crash. A program may have the stream open at the same time, but not this group. While the link is down, it
+/// retries and prints a note.
 ///
-/// For Kinesis, region and credentials are found as the AWS CLI finds them. Needs a tool that was built with --features relay-kinesis or relay-kafka.
+/// For Kinesis, the region and credentials are found as the AWS CLI finds them. Needs a build with --features relay-kinesis or relay-kafka.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RelayArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
-    /// The relay's name, which is that of its group
+    /// The name of the relay and of its consumer group
     #[arg(long, default_value = "relay")]
     pub(crate) name: String,
-    /// The stream of Kinesis: its name or its ARN
+    /// The Kinesis stream: its name or its ARN
     #[arg(long, value_name = "STREAM", required_unless_present = "to_kafka", conflicts_with = "to_kafka")]
     pub(crate) to_kinesis: Option<String>,
-    /// The region, such as eu-west-1
-    #[arg(long)]
-    pub(crate) region: Option<String>,
-    /// The profile in ~/.aws
-    #[arg(long)]
-    pub(crate) profile: Option<String>,
-    /// Where Kinesis is, if that is not Amazon's, such as http://127.0.0.1:4567
-    #[arg(long, value_name = "URL")]
-    pub(crate) endpoint_url: Option<String>,
-    /// Pack records together as the Kinesis Producer Library does it
+    #[command(flatten)]
+    pub(crate) kinesis: KinesisArgs,
+    /// Aggregate records as the Kinesis Producer Library does
     #[arg(long)]
     pub(crate) aggregate: bool,
-    /// The topic of Kafka
+    /// The Kafka topic
     #[arg(long, value_name = "TOPIC", requires = "bootstrap_servers")]
     pub(crate) to_kafka: Option<String>,
     #[command(flatten)]
     pub(crate) kafka: KafkaArgs,
-    /// Relay to Kafka exactly once, in transactions. No other relay or program may have this id
+    /// Relay to Kafka exactly once, in transactions. No other relay or program may use this ID
     #[arg(long, value_name = "ID", requires = "to_kafka")]
     pub(crate) transactional_id: Option<String>,
-    /// Spread keys over Kafka's partitions as its client for Java does it (murmur2), or as this stream does (hash-key)
+    /// Assign keys to Kafka partitions as Kafka's Java client does (murmur2), or as this stream does (hash-key)
     #[arg(long, default_value = "murmur2", value_parser = ["murmur2", "hash-key"])]
     pub(crate) partitioning: String,
-    /// How many batches of a shard are under way at a time: up to 10
+    /// How many batches of a shard are in flight at a time: up to 10
     #[arg(long, default_value_t = 1)]
     pub(crate) lanes: usize,
-    /// The records in a batch: up to 10000. A crash repeats up to a batch of each lane
+    /// The number of records in a batch: up to 10000. After a crash, up to one batch per lane is sent again
     #[arg(long, value_name = "RECORDS", default_value_t = 500)]
     pub(crate) batch_size: usize,
-    /// What becomes of headers, which Kinesis does not have: refuse (give such a record up), drop, or envelope (send all records as JSON with headers,
-    /// data and place)
+    /// What to do with headers, which Kinesis does not support: refuse (do not send such a record), drop (send it without headers), or envelope (send
+    /// all records as JSON with headers, data and position)
     #[arg(long, default_value = "refuse", value_parser = ["refuse", "drop", "envelope"])]
     pub(crate) headers: String,
-    /// A file that gets a line of JSON for each record that Kinesis can never take
+    /// Write a line of JSON to this file for each record that Kinesis can never accept
     #[arg(long, value_name = "FILE")]
     pub(crate) refused: Option<PathBuf>,
-    /// Keep records that are not relayed from being dropped by retention: up to this size, such as 10G
+    /// Keep retention from dropping records that are not relayed yet, up to this size, such as 10G
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) hold: Option<u64>,
-    /// Where a new relay begins: horizon (the oldest record), latest (the end), or a time as for cat --from
+    /// Where a new relay starts: horizon (the oldest record), latest (the end), or a time as for cat --from
     #[arg(long, value_name = "PLACE", default_value = "horizon", value_parser = parse_beginning)]
     pub(crate) from: Position,
-    /// End once all is relayed that is there
+    /// Exit when all existing records are relayed
     #[arg(long)]
     pub(crate) drain: bool,
     /// Print one JSON object at the end with what was relayed
@@ -92,7 +87,7 @@ mod with_relays {
     #[cfg(feature = "relay-kafka")]
     use streamlog::relay::Partitioning;
     #[cfg(feature = "relay-kinesis")]
-    use streamlog::relay::{KinesisClient, RelayHeaders};
+    use streamlog::relay::RelayHeaders;
     use streamlog::relay::{Relay, RelayOptions, RelayStats};
     use streamlog::{Destination, StreamReader};
 
@@ -134,7 +129,7 @@ mod with_relays {
         match (&args.to_kinesis, &args.to_kafka) {
             (_, Some(topic)) => to_kafka(relay, args, topic),
             (Some(stream), None) => to_kinesis(relay, args, stream),
-            (None, None) => Err(Failure::Told("say where to relay: --to-kinesis or --to-kafka".to_owned())),
+            (None, None) => Err(Failure::Told("name a destination: --to-kinesis or --to-kafka".to_owned())),
         }
     }
 
@@ -146,22 +141,12 @@ mod with_relays {
 
     #[cfg(feature = "relay-kinesis")]
     fn to_kinesis(relay: RelayOptions, args: &RelayArgs, stream: &str) -> Result<Relay, Failure> {
-        let mut client = KinesisClient::options();
-        if let Some(region) = &args.region {
-            client = client.region(region);
-        }
-        if let Some(profile) = &args.profile {
-            client = client.profile(profile);
-        }
-        if let Some(url) = &args.endpoint_url {
-            client = client.endpoint_url(url);
-        }
         let headers = match &*args.headers {
             "drop" => RelayHeaders::Drop,
             "envelope" => RelayHeaders::Envelope,
             _ => RelayHeaders::Refuse,
         };
-        let relay = relay.to_kinesis(&client.connect()?, stream).headers(headers);
+        let relay = relay.to_kinesis(&args.kinesis.client()?, stream).headers(headers);
         Ok(relay.aggregate(args.aggregate).start()?)
     }
 

@@ -53,7 +53,7 @@ fn describe_settings(text: &mut String, stream: &StreamDescription, shards: &[Co
     writeln!(text, "segments of  {}", HumanBytes(stream.segment_bytes))?;
     writeln!(text, "compression  {}", stream.compression)?;
     writeln!(text, "encryption   {}", encryption_as_text(stream.encryption.as_ref()))?;
-    writeln!(text, "records to   {}", HumanBytes(stream.record_bytes_max))
+    writeln!(text, "max record   {}", HumanBytes(stream.record_bytes_max))
 }
 
 /// Describes the key that encrypts new records.
@@ -104,8 +104,7 @@ fn losses(shard: &ShardRecovery) -> impl Iterator<Item = String> {
         let (path, bytes) = (tail.path.display(), HumanBytes(tail.bytes));
         format!("cut {bytes} from byte {} of {path}: {}", tail.offset, tail.reason)
     });
-    let files =
-        shard.removed_files.iter().map(|path| format!("removed {}, which came after", path.display()));
+    let files = shard.removed_files.iter().map(|path| format!("removed {}, a later file", path.display()));
     let lost = shard.lost.iter().map(|lost| lost.to_string());
     let kept = shard.damaged_files.iter().map(|path| format!("kept the damaged file as {}", path.display()));
     tail.chain(files).chain(lost).chain(kept)
@@ -137,7 +136,10 @@ pub(crate) fn warn_of_recovery(stream: &Stream) {
 /// Warns on standard error if users other than the owner of a stream's directory can write to it.
 pub(crate) fn warn_of_permissions(path: &Path) {
     if is_writable_by_others(path) {
-        tell(&format!("note: others than its owner may write to {0}: chmod go-w {0}", path.display()));
+        tell(&format!(
+            "note: users other than its owner can write to {0}: run chmod go-w {0}",
+            path.display()
+        ));
     }
 }
 
@@ -219,7 +221,10 @@ fn verification_as_text(found: &Verification) -> String {
     let read = counted(found.record_count, "record");
     let unread = match found.unread_count {
         0 => String::new(),
-        count => format!(", and checked {} from the outside, for lack of the key", counted(count, "record")),
+        count => format!(
+            ", and checked {} without decrypting, because the key is missing",
+            counted(count, "record")
+        ),
     };
     text + &format!("read {read}, {}{unread}: {damage}\n", HumanBytes(found.record_bytes))
 }

@@ -41,5 +41,5 @@ fn as_text(report: &SnapshotReport) -> String {
     let (copied, total) = (HumanBytes(report.copied_bytes), HumanBytes(report.total_bytes));
     let files = counted(report.copied_file_count, "file");
     let (linked, kept) = (report.linked_file_count, report.kept_file_count);
-    format!("{total}: copied {files} with {copied}, linked {linked}, kept {kept} of the last snapshot\n")
+    format!("{total}: copied {files} with {copied}, linked {linked}, kept {kept} from the last snapshot\n")
 }

@@ -28,57 +28,58 @@ Examples:
   streamlog sql clicks users=/data/users.csv 'SELECT name, page FROM clicks JOIN users ON id = _key'
   streamlog sql clicks --schema 'page VARCHAR, ms DOUBLE, at TIMESTAMP' --format csv 'SELECT * FROM clicks'
   streamlog sql access --raw \"SELECT w3c_log_parse(CAST(_data AS VARCHAR), 'COMMON') FROM access LIMIT 3\"
-  streamlog sql clicks users=/data/users.csv          (a shell; \\? in it lists its commands)
+  streamlog sql clicks users=/data/users.csv          (opens a shell; \\? lists its commands)
   streamlog sql clicks < report.sql";
 
 /// Query streams and files with SQL, as they are when the query begins.
 ///
-/// Each directory is a stream, and each file (.csv, .tsv, .json, .jsonl, .ndjson, .parquet) a table, named by the last part of its path: letters, digits and
-/// underscores, without the extension. NAME=PATH gives another name. Programs may have the streams open meanwhile.
+/// Each directory is a stream, and each file (.csv, .tsv, .json, .jsonl, .ndjson, .parquet) is a table. Its name is the last part of its path:
+/// letters, digits and underscores, without the extension. NAME=PATH sets another name. Programs may have the streams open at the same time.
 ///
-/// A stream has the columns _shard, _sequence, _arrival, _key, _data and _headers, and those of its data. Where neither --schema nor --csv-columns tells
-/// which, they are taken from the first records, if those are JSON objects. Records that do not fit are left out, counted on standard error.
+/// A stream has the columns _shard, _sequence, _arrival, _key, _data and _headers, and the columns of its data. Without --schema or --csv-columns,
+/// the columns of the data are taken from the first records, if those are JSON objects. Records that do not fit are skipped, and their number is
+/// printed on standard error.
 ///
-/// Statements are SELECT, EXPLAIN SELECT, SHOW TABLES, SHOW FUNCTIONS and DESCRIBE. Several are separated by semicolons. Without one on the command line, they are
-/// read from standard input. The first that fails ends the command. At a terminal, this is a shell.
+/// Statements are SELECT, EXPLAIN SELECT, SHOW TABLES, SHOW FUNCTIONS and DESCRIBE. Separate statements with semicolons. Without a statement on the
+/// command line, statements are read from standard input; at a terminal, a shell opens. The command stops at the first statement that fails.
 ///
-/// Needs a tool that was built with --features sql.
+/// Needs a build with --features sql.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
 pub(crate) struct SqlArgs {
-    /// Directories of streams, and files; then the statement
+    /// Stream directories and files, followed by the statement
     #[arg(value_name = "[NAME=]PATH… [STATEMENT]", required = true)]
     pub(crate) tables: Vec<String>,
     /// The columns of JSON data, such as: page VARCHAR, ms DOUBLE NOT NULL, at TIMESTAMP, user STRUCT<id BIGINT>, tags VARCHAR[]. With several streams,
-    /// write for which: --schema NAME='...', once for each
+    /// name the stream and repeat the option for each: --schema NAME='...'
     #[arg(long, value_name = "[NAME=]COLUMNS")]
     pub(crate) schema: Vec<String>,
-    /// The columns of data that is a line of CSV, in their order; otherwise as --schema
+    /// The columns of CSV data (one line per record), in order; otherwise like --schema
     #[arg(long, value_name = "[NAME=]COLUMNS")]
     pub(crate) csv_columns: Vec<String>,
-    /// What stands between the fields of CSV
+    /// The separator between CSV fields
     #[arg(long, value_name = "CHARACTER", default_value_t = ',', requires = "csv_columns")]
     pub(crate) csv_delimiter: char,
-    /// Streams without --schema and --csv-columns have no columns of their data: read it as _data
+    /// Do not derive columns for streams without --schema or --csv-columns: read their data as _data
     #[arg(long)]
     pub(crate) raw: bool,
-    /// How rows are printed: a table, or a line for each column (as a table that is too wide for the terminal is, too), CSV with a line of names,
-    /// or one JSON object a line
+    /// How rows are printed: as a table, as one line per column (also used for a table that is too wide for the terminal), as CSV with a header
+    /// line, or as one JSON object per line
     #[arg(long, value_enum, default_value_t = RowFormat::Table)]
     pub(crate) format: RowFormat,
-    /// The most rows of a table, or of lines. CSV and JSON have all rows
+    /// The maximum number of rows in the formats table and lines. CSV and JSON have all rows
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub(crate) max_rows: usize,
-    /// Run the statement until Ctrl-C, and print each row as it comes: those of records that are put from now on, or of windows as they end
+    /// Run the statement until Ctrl-C, and print each row as it arrives: rows of records that are put from now on, or of windows as they end
     /// (SELECT page, count(*) FROM TABLE(TUMBLE(TABLE clicks, DESCRIPTOR(_arrival), INTERVAL '1' MINUTE)) GROUP BY page, window_start, window_end).
-    /// The stream's directory must be writable: what the query has read is noted there. A SELECT removes it when it ends. INSERT INTO
-    /// NAME SELECT … goes on where it was, and prints the last rows again if it was killed
+    /// The stream's directory must be writable: the query stores its progress there. A SELECT removes it when it ends. INSERT INTO
+    /// NAME SELECT … continues from there, and prints the last rows again if it was killed
     #[arg(long)]
     pub(crate) watch: bool,
-    /// Where --watch begins: horizon (the oldest record), latest (the end), or a time as for cat --from
+    /// Where --watch starts: horizon (the oldest record), latest (the end), or a time as for cat --from
     #[arg(long, value_name = "PLACE", default_value = "latest", value_parser = parse_beginning, requires = "watch")]
     pub(crate) from: Position,
-    /// How much memory a query may use for what it sorts, groups and joins; beyond that, it writes temporary files
+    /// How much memory a query may use to sort, group and join; beyond that, it writes temporary files
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_bytes)]
     pub(crate) memory: u64,
 }

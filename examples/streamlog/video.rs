@@ -28,14 +28,14 @@ Examples:
   streamlog video clip /data/door --from ago:2h --to ago:1h -o - | ffplay -
   streamlog video play-url http://127.0.0.1:4567 door";
 
-/// Take video into a stream, list it, make clips of it, and play it.
+/// Put video into a stream, list it, make clips of it, and play it.
 ///
-/// A video stream keeps fragments, each of which is a cluster of Matroska that should begin with a key frame.
+/// A video stream holds fragments. Each fragment is a Matroska cluster that should begin with a key frame.
 ///
-/// list and clip work while a program has the stream open: they look at a copy, for which the newest part of the log is copied beside the
-/// stream, and sealed segments are linked.
+/// list and clip work while a program has the stream open. They read a copy beside the stream: the newest part of the log is copied, and sealed
+/// segments are linked.
 ///
-/// Needs a tool that was built with --features video.
+/// Needs a build with --features video.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, after_long_help = EXAMPLES)]
 pub(crate) struct VideoArgs {
@@ -51,42 +51,43 @@ pub(crate) enum VideoCommand {
     PlayUrl(PlayUrlArgs),
 }
 
-/// Take Matroska from a file or standard input, until it ends or Ctrl-C. Creates the stream if it is not there.
+/// Put Matroska from a file or standard input into a stream, until the input ends or Ctrl-C. Creates the stream if it does not exist.
 ///
-/// Each cluster becomes a fragment, stored as soon as it is whole. ffmpeg begins one with each key frame (-g and -force_key_frames say how often those come), but into a
-/// pipe also after each second or 32 KiB, unless -cluster_time_limit 20000 and -cluster_size_limit 40M say otherwise.
+/// Each cluster becomes a fragment, which is stored as soon as it is complete. ffmpeg begins a cluster with each key frame (-g and
+/// -force_key_frames set how often those come). When it writes to a pipe, it also begins one after each second or 32 KiB, unless you set
+/// -cluster_time_limit 20000 and -cluster_size_limit 40M.
 ///
-/// What is refused, Kinesis Video Streams would refuse, too, with the same number. What came before it is in the stream.
+/// This command refuses what Kinesis Video Streams would refuse, with the same error number. What came before it is in the stream.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VideoPutArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
     /// The file to read; standard input if "-"
     pub(crate) file: PathBuf,
-    /// How long fragments are kept, such as 90m or 30days; 0s keeps only what live viewers need [default: as it is, and 24h for a new stream]
+    /// How long fragments are kept, such as 90m or 30days; 0s keeps only what live viewers need [default: unchanged, or 24h for a new stream]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) retention: Option<Duration>,
-    /// The timecodes count from 1970, and not from the start
+    /// Timecodes count from 1970 instead of from the start
     #[arg(long, conflicts_with = "start")]
     pub(crate) absolute: bool,
-    /// When the producer started, which is what timecodes count from: a time as for cat --from [default: now]
+    /// When the producer started; timecodes count from this time. A time as for cat --from [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) start: Option<Timestamp>,
-    /// Add a tag to each fragment. May be given several times
+    /// Add a tag to each fragment. May be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_tag)]
     pub(crate) tag: Vec<(String, String)>,
-    /// Take fragments that lack frames of some track, as the last one of many files does
+    /// Accept fragments that have no frames of some track, as is often the case for the last one of a file
     #[arg(long)]
     pub(crate) sparse_tracks: bool,
     /// Sync each fragment to disk before it is acknowledged; without it, all are synced by the time the command ends
     #[arg(long)]
     pub(crate) power: bool,
-    /// Print the acknowledgements, as the JSON that Kinesis sends, one on each line
+    /// Print the acknowledgements as the JSON that Kinesis sends, one per line
     #[arg(long)]
     pub(crate) acks: bool,
 }
 
-/// A range of time.
+/// A time range.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct RangeArgs {
     /// Only fragments that begin at this time or later: a time as for cat --from
@@ -95,19 +96,19 @@ pub(crate) struct RangeArgs {
     /// Only fragments that begin at this time or earlier
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) to: Option<Timestamp>,
-    /// --from and --to say when fragments arrived, and not when they begin by the producer's clock
+    /// Apply --from and --to to the time at which fragments arrived, instead of when they begin by the producer's clock
     #[arg(long)]
     pub(crate) by_arrival: bool,
 }
 
-/// Print the fragments: number, when they begin by the producer's clock, when they arrived, length, size.
+/// Print the fragments: number, start time by the producer's clock, arrival time, length, size.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VideoListArgs {
     /// The stream's directory
     pub(crate) path: PathBuf,
     #[command(flatten)]
     pub(crate) range: RangeArgs,
-    /// Print only so many, the last ones
+    /// Print only the last N fragments
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) count: Option<usize>,
     /// Print one JSON object
@@ -115,9 +116,9 @@ pub(crate) struct VideoListArgs {
     pub(crate) json: bool,
 }
 
-/// Write a piece of video as an MP4 file, without decoding it.
+/// Write a part of the video as an MP4 file, without decoding it.
 ///
-/// It holds the fragments that begin in the range. H.264, H.265, AAC, PCM and G.711 can be in it.
+/// The file holds the fragments that begin in the range. It can hold H.264, H.265, AAC, PCM and G.711.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("piece").required(true).multiple(true).args(["last", "from", "to", "all"])))]
 pub(crate) struct VideoClipArgs {
@@ -131,30 +132,30 @@ pub(crate) struct VideoClipArgs {
     pub(crate) all: bool,
     #[command(flatten)]
     pub(crate) range: RangeArgs,
-    /// The file to write, which is replaced if it is there; standard output if "-"
+    /// The file to write, which is replaced if it exists; standard output if "-"
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
 }
 
-/// Print a URL of HLS that plays a video stream of a gateway, for a player or a browser.
+/// Print an HLS URL at which a player or browser can play a video stream of a gateway.
 ///
-/// It asks the gateway as the clients of AWS do (GetHLSStreamingSessionURL), without credentials: for one that lets anybody on the machine call, such as the
-/// example kinesis_server with --no-auth.
+/// It asks the gateway as AWS clients do (GetHLSStreamingSessionURL), but without credentials. The gateway must allow calls from anybody on the
+/// machine, as the example kinesis_server does with --no-auth.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlayUrlArgs {
-    /// Where the gateway is, such as http://127.0.0.1:4567
+    /// The gateway's address, such as http://127.0.0.1:4567
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) gateway: String,
-    /// The name of the video stream there
+    /// The name of the video stream on the gateway
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) stream: String,
-    /// How long the URL works: 5m to 12h
+    /// How long the URL is valid: 5m to 12h
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) expires: Duration,
-    /// Play what came from this time on, and then live: a time as for cat --from [default: live]
+    /// Play from this time on, and then live: a time as for cat --from [default: live]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) from: Option<Timestamp>,
-    /// End there
+    /// Stop at this time
     #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "from")]
     pub(crate) to: Option<Timestamp>,
 }

@@ -41,7 +41,7 @@ fn a_stream_is_archived_read_back_and_restored() {
         format!("line 7 {}\n", "x".repeat(60)).as_bytes()
     );
     assert_eq!(place.json("verify", &["--archive", archive])["record_count"], 5_000);
-    fails(&place.run("split", &["0", "--archive", archive]), &["for commands that only read"]);
+    fails(&place.run("split", &["0", "--archive", archive]), &["for commands that read records or shards"]);
     fails(&place.run("cat", &["--archive", "/nowhere"]), &["/nowhere", "the directory is missing"]);
 
     succeeds(&place.run("archive", &["--to", archive]));

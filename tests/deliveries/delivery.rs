@@ -1342,7 +1342,7 @@ mod parquet {
         let read = |stream: &Stream| stream.group("archive").describe().unwrap().lag().record_count == 0;
         options.clone().start().unwrap().close().unwrap();
         assert!(sink.names().is_empty() && !read(&stream), "without an object, it comes again");
-        // A delivery that has not read yet has nothing to close with.
+        // A delivery that is closed before it has read the record has nothing to take a schema from. So retry until one has read it.
         stream.put("key", "{\"id\": 7}").unwrap();
         eventually(|| {
             options.clone().start().unwrap().close().unwrap();

@@ -447,7 +447,8 @@ fn p12_a_segment_that_was_begun_while_the_clock_was_behind_dates_nothing() {
     let created = clock.now();
     jump(&stream, created - 10 * MINUTE);
     stream.put("key", "data").unwrap();
-    // The record is as old as its shard, which is ahead of the clock. So a segment is begun that shows its age, by a clock that is wrong.
+    // The record is as old as its shard, whose time is ahead of the clock. So maintenance begins a segment that dates the record, but by a
+    // clock that is wrong.
     jump(&stream, created - 2 * HOUR);
     jump(&stream, created - 11 * MINUTE);
     stream.close().unwrap();

@@ -76,7 +76,7 @@ fn child() {
     }
 }
 
-/// One row of each key is looked back at.
+/// `followed` keeps one row of each key, because its window looks back one row.
 const KEPT_ROWS: u64 = 20;
 
 fn rows(path: &std::path::Path, name: &str) -> Vec<Value> {

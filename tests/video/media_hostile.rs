@@ -270,7 +270,7 @@ fn any_track() -> impl Strategy<Value = Track> {
             right,
         )| Track {
             number,
-            // Mostly what the codec is of.
+            // Usually the kind that matches the codec.
             kind: match (right, codec_id.starts_with("V_")) {
                 (0, _) => kind,
                 (_, true) => TrackKind::Video,

@@ -1,4 +1,7 @@
 //! The destinations that the operator of the gateway allows for delivery streams.
+//!
+//! In this file, a *bucket* is the S3 bucket that a delivery stream names in its ARN, such as `clicks`. The operator decides where it is stored:
+//! in a directory, in a bucket of the same name in an object store, or below a prefix in one bucket of an object store.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,12 +14,12 @@ use crate::delivery::ObjectStorage;
 use crate::delivery::{Directory, Sink};
 use crate::gateway::fault::{Answered, Fault};
 
-/// The location of the buckets of delivery streams: see [`Gateway::buckets`](crate::gateway::Gateway::buckets).
+/// Where the buckets that delivery streams name are stored: see [`Gateway::buckets`](crate::gateway::Gateway::buckets).
 ///
 /// ```
 /// use streamlog::gateway::Buckets;
 ///
-/// // The bucket `clicks` is the directory `buckets/clicks`.
+/// // The bucket `clicks` of a delivery stream is the directory `buckets/clicks`.
 /// let buckets = Buckets::in_directory("buckets");
 /// # let _ = buckets;
 /// ```
@@ -30,7 +33,7 @@ enum Root {
     Url {
         root: String,
         options: Vec<(String, String)>,
-        /// The other buckets share its thread.
+        /// The storage whose thread all buckets share.
         first: ObjectStorage,
     },
 }
@@ -39,7 +42,7 @@ impl fmt::Debug for Buckets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Root::Directory(path) => f.debug_tuple("Buckets").field(path).finish(),
-            // The options may be secrets.
+            // The options may contain secrets.
             #[cfg(feature = "object-store")]
             Root::Url { root, .. } => f.debug_tuple("Buckets").field(root).finish(),
         }
@@ -47,14 +50,15 @@ impl fmt::Debug for Buckets {
 }
 
 impl Buckets {
-    /// Each bucket is a directory in this one, and objects are files, as [`Directory`] writes them. The first object creates the directory
-    /// of its bucket.
+    /// Stores each bucket as a directory in this one, and its objects as files, as [`Directory`] writes them. The first object creates the
+    /// directory of its bucket.
     pub fn in_directory(path: impl Into<PathBuf>) -> Self {
         Self(Root::Directory(path.into()))
     }
 
-    /// Uses the buckets of an object store, for `s3://`, `gs://` or `az://`. If the URL names a bucket, each bucket is a prefix in it: with
-    /// `s3://archive/firehose`, the bucket `clicks` is everything below `s3://archive/firehose/clicks/`.
+    /// Stores the buckets in an object store. With `s3://`, `gs://` or `az://` alone, each bucket is the bucket of the same name in the store.
+    /// If the URL names a bucket of the store, all buckets are prefixes in that one: with `s3://archive/firehose`, the bucket `clicks` of a
+    /// delivery stream is everything below `s3://archive/firehose/clicks/`.
     ///
     /// Credentials and the endpoint come from the environment, as with [`ObjectStorage::from_url`].
     ///
@@ -65,7 +69,7 @@ impl Buckets {
         Self::at_url_with(url, [])
     }
 
-    /// The same, with options that override those of the environment: see [`ObjectStorage::from_url_with`].
+    /// Same as [`at_url`](Self::at_url), with options that override those of the environment: see [`ObjectStorage::from_url_with`].
     ///
     /// # Errors
     /// Same as [`ObjectStorage::from_url_with`].
@@ -78,11 +82,12 @@ impl Buckets {
             options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         let root =
             if url.ends_with("://") { url.to_owned() } else { format!("{}/", url.trim_end_matches('/')) };
+        // The name `bucket` is a placeholder. This only checks the URL and the options, and starts the shared thread.
         let first = ObjectStorage::from_url_with(&format!("{root}bucket"), borrowed(&options))?;
         Ok(Self(Root::Url { root, options, first }))
     }
 
-    /// Returns the bucket with a checked name.
+    /// Returns the sink of a bucket. The caller has checked the name.
     fn open(&self, bucket: &str) -> crate::Result<Arc<dyn Sink>> {
         match &self.0 {
             Root::Directory(path) => Ok(Arc::new(Directory::new(path.join(bucket)))),
@@ -99,7 +104,7 @@ fn borrowed(options: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> 
     options.iter().map(|(key, value)| (&**key, &**value))
 }
 
-/// Returns the name of a bucket if it is one that S3 allows. So it is one segment of a path, and neither `.` nor `..`.
+/// Returns the name of the bucket in an ARN, if S3 allows the name. Such a name is a single path segment, and neither `.` nor `..`.
 fn bucket_name(arn: &str) -> Option<&str> {
     let (_, name) = arn.rsplit_once(":::")?;
     let is_outer = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -135,7 +140,7 @@ pub(super) fn bucket(buckets: Option<&Buckets>, arn: &str) -> Answered<Arc<dyn S
 #[derive(Clone)]
 pub(in crate::gateway) struct Endpoint {
     origin: Origin,
-    /// The header `Authorization` of requests to a cluster. Never in `Debug`.
+    /// The `Authorization` header of requests to a cluster. `Debug` never shows it.
     authorization: Option<String>,
 }
 
@@ -154,7 +159,7 @@ struct Origin {
 }
 
 impl Origin {
-    /// Returns the origin of a URL, and whether there is more in the URL.
+    /// Returns the origin of a URL, and whether the URL has a path or a query as well.
     fn of(url: &str) -> Option<(Self, bool)> {
         let uri: Uri = url.parse().ok()?;
         let is_tls = match uri.scheme_str()? {
@@ -163,7 +168,7 @@ impl Origin {
             _ => return None,
         };
         let authority = uri.authority()?;
-        // A name and a password would be sent along, and can look like a host to people.
+        // A user name and a password would be sent along, and people can mistake them for a host.
         if authority.as_str().contains('@') || authority.host().is_empty() {
             return None;
         }
@@ -174,7 +179,7 @@ impl Origin {
 }
 
 impl Endpoint {
-    /// Returns the server of a URL without a path. The error is a sentence for the operator.
+    /// Returns the server that a URL without a path or a query names. The error is a sentence for the operator.
     pub(in crate::gateway) fn new(url: &str, authorization: Option<String>) -> Result<Self, String> {
         match Origin::of(url) {
             Some((origin, false)) => Ok(Self { origin, authorization }),
@@ -186,10 +191,10 @@ impl Endpoint {
     }
 }
 
-/// Returns the authorization of requests to a URL. Fails unless the operator allows its server.
+/// Returns the `Authorization` header for requests to a URL, if there is one. Fails unless the operator allows its server.
 pub(super) fn allowed<'a>(endpoints: &'a [Endpoint], url: &str) -> Answered<Option<&'a str>> {
     let found = Origin::of(url).and_then(|(origin, _)| endpoints.iter().find(|it| it.origin == origin));
-    // A caller must not find out by trying which other servers exist.
+    // A caller must not learn by trial which other servers exist.
     let endpoint = found.ok_or_else(|| {
         Fault::invalid(
             "This server may not send records to that URL: whoever runs it has to allow its scheme, host and port \

@@ -1,5 +1,5 @@
-// What goes on: one question to the server every two seconds, for what is visible, and what was answered before. What was before
-// the first question comes from the server, which keeps a day.
+// Activity: asks the server every two seconds about what is visible, and keeps the answers. For the time before the first request,
+// the history comes from the server, which keeps a day of it.
 
 import { ApiError, describeActivity, kinesis, session } from './api.js';
 
@@ -9,7 +9,7 @@ const HOUR_POINTS = 1_800;
 const DAY_POINTS = 1_440;
 const DEEP_MAX = 4;
 const READERS_MAX = 50;
-/** After a pause of this length, the server is asked for what was missed. */
+/** After a longer pause than this, the page asks the server for the history that it missed. */
 const PAUSE_MS = 10_000;
 const TOTALS = {
   inBytes: 'IncomingBytes', inRecords: 'IncomingRecords', outBytes: 'OutgoingBytes', outRecords: 'OutgoingRecords',
@@ -19,7 +19,7 @@ const FIELDS = { ...TOTALS, age: 'IteratorAgeMilliseconds' };
 const CONSUMER_FIELDS = { behind: 'MillisBehindLatest' };
 const GROUP_FIELDS = { behind: 'LagMillis', records: 'LagRecords' };
 
-/** The last points of a line, in arrays that do not grow. */
+/** The last points of a line, in arrays of a fixed size. */
 class Ring {
   #at = 0;
 
@@ -38,7 +38,7 @@ class Ring {
     this.length = Math.min(this.length + 1, this.capacity);
   }
 
-  /** Returns the points since a time, oldest first. One at which there was no value has `NaN`. */
+  /** Returns the points since a time, oldest first. A point without a value has `NaN`. */
   since(time, field) {
     const points = [];
     for (let index = 0; index < this.length; index += 1) {
@@ -49,7 +49,7 @@ class Ring {
   }
 }
 
-/** Returns the points of lines from the server, oldest first. Where one of the lines is finer than another, it has more of them. */
+/** Returns the points of lines from the server, oldest first. A coarser line adds only the points before those of the finer ones. */
 function pointsOf(lines, fields) {
   let points = [];
   for (const line of lines) {
@@ -65,7 +65,7 @@ function pointsOf(lines, fields) {
   return points;
 }
 
-/** An hour in steps of two seconds, and a day in minutes, as far as they were seen here; before that, in the steps of the server. */
+/** The last hour in steps of two seconds and the last day in minutes. Points from before the page began to watch have the server's steps. */
 class Past {
   #minute = 0;
 
@@ -88,7 +88,7 @@ class Past {
   }
 }
 
-/** The history of a stream. Streams that were looked at have more of it. */
+/** The history of a stream. The streams that the user opened last have a longer one. */
 class History {
   #last;
   #minute;
@@ -99,7 +99,7 @@ class History {
   readers = new Map();
   now = {};
 
-  /** Returns whether the server has to be asked for what is missing. */
+  /** Returns whether history is missing, so that the page must ask the server for it. */
   isMissingPast(withReaders) {
     return !this.#past || performance.now() - (withReaders ? this.#readersHeard : this.#heard) > PAUSE_MS;
   }
@@ -110,7 +110,7 @@ class History {
     this.#readersHeard = -Infinity;
   }
 
-  /** Takes over the last minutes that the server has kept. */
+  /** Loads the last minutes that the server has kept. */
   beginRecent(lines) {
     this.#last = undefined;
     this.#recent = new Ring(RECENT, FIELDS);
@@ -120,7 +120,7 @@ class History {
     [, this.now] = points.at(-1) ?? [0, {}];
   }
 
-  /** Takes over what the server has kept. */
+  /** Loads the history that the server has kept. */
   begin({ History: lines = [], ReaderHistory: readers }) {
     this.#past = new Past(lines, FIELDS);
     this.#last = undefined;
@@ -138,7 +138,7 @@ class History {
     const now = rates(this.#last, time, described);
     const isFirst = this.#last === undefined;
     this.#last = { time, described };
-    // Until there are two answers, what the server has kept is all that is known.
+    // A rate needs two answers. Until then, only the server's history is known.
     this.now = isFirst ? { ...this.now, ...now } : now;
     if (isFirst || now.inBytes === undefined) {
       this.#minute = this.#last;
@@ -152,7 +152,7 @@ class History {
     }
   }
 
-  /** Adds how far the readers are behind. Of one that is gone, there is nothing. */
+  /** Adds how far the readers are behind. A reader that is gone gets a point without a value. */
   addReaders(time, consumers, groups) {
     this.#readersHeard = performance.now();
     const now = new Map();
@@ -177,7 +177,7 @@ class History {
   }
 }
 
-/** Returns rates per second from two answers. Totals that fall were counted from 0 again. */
+/** Returns rates per second from two answers. If totals have fallen, they restarted from 0, and there are no rates. */
 function rates(last, time, described) {
   const now = { age: described.IteratorAgeMilliseconds };
   const seconds = last ? (time - last.time) / 1_000 : 0;
@@ -199,7 +199,7 @@ export function historyOf(stream) {
   return histories.get(stream);
 }
 
-/** Forgets everything: the next key may see less. */
+/** Forgets everything, because the next key may be allowed to see less. */
 export function forgetAll() {
   histories.clear();
   shardTotals.clear();
@@ -212,7 +212,7 @@ function deepen(stream) {
   deep.splice(DEEP_MAX).forEach((other) => histories.get(other)?.flatten());
 }
 
-/** Keeps asking until it is stopped, but not while nobody looks. Returns how to stop it and how to ask at once. */
+/** Asks the server repeatedly until it is stopped, except while the page is hidden. Returns functions to stop and to ask at once. */
 export function watch({ stream, consumers }, onAnswer, onError) {
   let timer;
   let isStopped = false;
@@ -285,7 +285,7 @@ async function askAll() {
   return { time: answer.TimeMillis, streams, allowed: new Set(answer.AllowedOperations), mayCreate: answer.MayCreateStreams };
 }
 
-/** Asks in Kinesis' own words, which have no rates and no sizes. */
+/** Asks with plain Kinesis operations, which return no rates and no sizes. */
 async function askAllPlainly() {
   const streams = [];
   let page;

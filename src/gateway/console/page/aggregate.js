@@ -1,4 +1,4 @@
-// Aggregates of the Kinesis Producer Library, taken apart: magic bytes, a protobuf message, its MD5.
+// Decodes aggregates of the Kinesis Producer Library: magic bytes, a protobuf message, and the MD5 of the message.
 
 import { md5 } from './md5.js';
 
@@ -6,7 +6,7 @@ const MAGIC = [0xf3, 0x89, 0x9a, 0xc2];
 const DIGEST_BYTES = 16;
 const text = new TextDecoder();
 
-/** Reads the fields of a message: numbers, and parts with a length. */
+/** Reads the fields of a message: varints and length-delimited fields. Skips fixed-size ones. */
 function* fields(bytes) {
   let at = 0;
   const varint = () => {

@@ -5,13 +5,13 @@ import { Signer } from './sign.js';
 const CONTENT_TYPE = 'application/x-amz-json-1.1';
 const encoder = new TextEncoder();
 
-/** What the server says of itself: its region, whether it asks for a key, whether it has SQL, its limits. */
+/** What the server says about itself: its region, whether it requires a key, whether it has SQL, and its limits. */
 export const server = { region: 'us-east-1', needsKey: true, hasSql: false, limits: {} };
 
-/** Who has signed in. The key is kept here, in the memory of the page, and nowhere else. */
+/** Who is signed in. The key is kept only here, in the memory of the page. */
 export const session = { signer: undefined, keyId: '', requests: 0 };
 
-/** An error that the server answered, or that there is no answer. */
+/** An error that the server returned, or the lack of an answer. */
 export class ApiError extends Error {
   constructor(kind, message) {
     super(message || kind);
@@ -44,21 +44,21 @@ export function describeActivity(input, options) {
   return call('Streamlog_20261129.DescribeActivity', input, options);
 }
 
-/** Calls an operation of video streams, which its path names. */
+/** Calls an operation of video streams. The path names the operation. */
 export function video(operation, input, options) {
   return call(undefined, input, { ...options, path: `/${operation}`, service: 'kinesisvideo' });
 }
 
 let lastQuery = Promise.resolve();
 
-/** Runs a statement, once those before it have ended: on a connection, the server runs one at a time. */
+/** Runs a statement after the previous ones have ended: the server runs one at a time on each connection. */
 export function query(input, options) {
   const answer = lastQuery.then(() => call('Streamlog_20261129.Query', input, { ...options, reviver: exact }));
   lastQuery = answer.catch(() => {});
   return answer;
 }
 
-/** Runs a statement over what comes, and hands each line of the answer to a function, until it is aborted or the server ends it. */
+/** Runs a statement over new records, and passes each line of the answer to `onLine`, until it is aborted or the server ends it. */
 export async function watchQuery(input, { signal, onLine }) {
   const answer = await send('Streamlog_20261129.Watch', input, { signal });
   if (!answer.ok) throw errorOf(answer, parse(answer, await answer.text()));
@@ -88,7 +88,7 @@ function errorOf(answer, output) {
   return new ApiError(kind, output.message ?? output.Message);
 }
 
-/** A whole number with more digits than a number here can have stays a text, where the browser tells how it was written. */
+/** Keeps an integer that a JavaScript number cannot hold exactly as text, if the browser gives the source text. */
 function exact(name, value, context) {
   return Number.isInteger(value) && !Number.isSafeInteger(value) ? context?.source ?? value : value;
 }
@@ -129,7 +129,7 @@ const WORDS = {
   InternalFailure: 'The server failed. Its log says why.',
 };
 
-/** Returns what is wrong in words: in general, then what the server says. */
+/** Describes an error in words: first in general, then with the server's message. */
 export function words(error) {
   const general = WORDS[error.kind];
   const text = error.message && error.message !== error.kind ? error.message : '';

@@ -1,4 +1,4 @@
-// Bytes as text and as hexadecimal digits. Both are shown in parts, because a record may have 10 MiB.
+// Bytes as text and as hexadecimal digits. Both are shown in parts, because a record may be 10 MiB long.
 
 /** Decodes base64. */
 export function fromBase64(text) {
@@ -15,7 +15,7 @@ export function toBase64(bytes) {
   return btoa(parts.join(''));
 }
 
-/** Returns bytes as text, or `undefined` if they are no UTF-8. */
+/** Returns bytes as text, or `undefined` if they are not UTF-8. */
 export function asText(bytes) {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -24,12 +24,12 @@ export function asText(bytes) {
   }
 }
 
-/** Returns bytes as text, with � for what is no UTF-8. */
+/** Returns bytes as text, with � for what is not UTF-8. */
 export function asAnyText(bytes) {
   return new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes);
 }
 
-/** Shows control characters, and those that turn the direction of text, as signs, so that they can be seen and do nothing. */
+/** Replaces control characters, and those that change the direction of text, with visible symbols that have no effect. */
 export function visible(text) {
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (character) => {
     const code = character.charCodeAt(0);
@@ -41,7 +41,7 @@ export function visible(text) {
 
 const PREVIEW_BYTES = 400;
 
-/** Returns the beginning of a record in one line. */
+/** Returns the beginning of a record on one line. */
 export function preview(bytes) {
   const start = asAnyText(bytes.subarray(0, PREVIEW_BYTES)).replace(/\ufffd+$/, '');
   const isBinary = (start.match(/[\u0000-\u0008\u000e-\u001f\ufffd]/g) ?? []).length > start.length / 8;

@@ -1,4 +1,4 @@
-// What can be changed in a stream: each change with a preview of what will happen, and its limits in words.
+// The changes that can be made to a stream, each with a preview of what will happen and its limits in words.
 
 import { kinesis, server } from './api.js';
 import { choices, field, h, select } from './dom.js';
@@ -11,7 +11,7 @@ const SHARDS_MAX = 1_024;
 const HOURS_MIN = 24;
 const HOURS_MAX = 8_760;
 
-/** Returns what a number of shards takes and hands out, in words. */
+/** Describes the write and read capacity of a number of shards, in words. */
 function capacity(shards) {
   const { writeBytes, writeRecords, readBytes } = server.limits;
   if (!writeBytes && !writeRecords) return 'This server does not limit what a shard takes; more shards let more threads write and read side by side.';

@@ -1,4 +1,4 @@
-// Lines over time: small ones in lists, and charts with axes, a reading line and a table of the same figures.
+// Lines over time: sparklines in lists, and charts with axes, a cursor line and a table of the same figures.
 
 import { h, s, select, setAttribute, setText } from './dom.js';
 import { clock, localTime, minuteClock, utcTime } from './format.js';
@@ -15,13 +15,13 @@ const SPANS = [
   [86_400_000, 'Last day'],
 ];
 
-/** What charts can show, in words. */
+/** How much history charts can show, in words. */
 export const PAST = 'The server keeps the last day in its memory, in steps of 5 seconds for 10 minutes, 30 seconds for an hour, and 5 minutes for the rest. A restart forgets it.';
 
-/** The time that was chosen last. */
+/** The time span that the user chose last. */
 let chosenSpan = 60_000;
 
-/** Makes the choice of how far back charts go. */
+/** Makes the selector of how far back charts go. */
 export function spanChoice(onchange) {
   const element = select(SPANS, {
     'aria-label': 'Time that the charts show', value: chosenSpan, onchange: () => { chosenSpan = Number(element.value); onchange(); },
@@ -29,7 +29,7 @@ export function spanChoice(onchange) {
   return element;
 }
 
-/** Makes a small line without axes, of the last two minutes. */
+/** Makes a sparkline of the last two minutes. */
 export function sparkline(kind) {
   const area = s('path', { class: `area ${kind}` });
   const line = s('path', { class: `line ${kind}` });
@@ -48,7 +48,7 @@ export function sparkline(kind) {
   };
 }
 
-/** Returns round numbers around values and 0, and their steps, such as 0, 5, 10. In bytes, steps are powers of two. */
+/** Returns a round bottom, top and step for an axis that covers the values and 0, such as 0, 5, 10. For bytes, steps are powers of two. */
 function scale(numbers, isBytes) {
   const [least, greatest] = numbers.reduce(([low, high], number) => [Math.min(low, number), Math.max(high, number)], [0, 0]);
   const far = Math.max(greatest, -least);
@@ -61,7 +61,7 @@ function scale(numbers, isBytes) {
 
 const isNumber = ([, value]) => !Number.isNaN(value);
 
-/** Averages points in columns, so that a day has no more of them than a minute. */
+/** Averages points in columns, so that a long span draws no more points than a short one. */
 function columns(points, from, to) {
   if (points.length <= COLUMNS) return points;
   const all = new Map();
@@ -74,7 +74,7 @@ function columns(points, from, to) {
   return [...all.values()].map((column) => [mean(column.map(([time]) => time)), mean(column.filter(isNumber).map(([, value]) => value))]);
 }
 
-/** Returns the parts of a line between which there is no value. */
+/** Splits a line at missing values. */
 function parts(points) {
   const found = [[]];
   for (const point of points) {
@@ -87,8 +87,8 @@ function parts(points) {
 /**
  * Makes a chart.
  *
- * `lines` have a `kind`, which gives the colour, a `name`, and a `field` of the history. `format` writes a value.
- * Without `isFilled`, there is nothing below the lines.
+ * `lines` have a `kind`, which gives the colour, a `name`, and a `field` of the history. `format` formats a value.
+ * Without `isFilled`, the area below the lines is empty.
  */
 export function chart({ title, lines, format, isBytes, note, isFilled = true }) {
   const plot = s('g');

@@ -1,4 +1,4 @@
-// Dialogs that change something: fields, a preview of what will happen, and what was refused, in words.
+// Dialogs that change something: fields, a preview of what will happen, and an error in words if the change is refused.
 
 import { words } from './api.js';
 import { h, toast } from './dom.js';
@@ -6,8 +6,8 @@ import { h, toast } from './dom.js';
 /**
  * Opens a dialog.
  *
- * `fields` are elements; `preview` returns an element or texts, and is asked again after each input; `run` does it, and
- * returns what the message says that comes after it. Returns a promise of whether it was done.
+ * `fields` are elements. `preview` returns an element or texts, and is called again after each input. `run` makes the change and
+ * returns the text of the message that follows. Returns a promise of whether the change was made.
  */
 export function openDialog({ title, fields, preview, action, isDangerous, isReady, run }) {
   return new Promise((resolve) => {

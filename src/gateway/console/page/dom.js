@@ -1,4 +1,4 @@
-// Elements, made from code. Text only ever becomes text: nothing here parses HTML.
+// Builds elements from code. Text always stays text: nothing here parses HTML.
 
 const SVG = 'http://www.w3.org/2000/svg';
 
@@ -18,17 +18,17 @@ export function h(tag, attributes, ...children) {
   return build(document.createElement(tag), attributes, children);
 }
 
-/** Makes an element of a picture. */
+/** Makes an SVG element. */
 export function s(tag, attributes, ...children) {
   return build(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Sets a text, if it is another one. */
+/** Sets the text if it differs. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Sets an attribute, if it is another one; removes it if there is no value. */
+/** Sets an attribute if it differs. Removes it if there is no value. */
 export function setAttribute(element, name, value) {
   if (value === undefined || value === null || value === false) element.removeAttribute(name);
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, String(value));
@@ -56,14 +56,14 @@ export function field(label, control, hint) {
   return h('div', { class: 'field' }, parts);
 }
 
-/** Makes a list to choose from. Options are pairs of a value and a text. */
+/** Makes a drop-down list. Options are pairs of a value and a text. */
 export function select(options, attributes) {
   const element = h('select', attributes, options.map(([value, text]) => h('option', { value }, text)));
   if (attributes?.value !== undefined) element.value = attributes.value;
   return element;
 }
 
-/** Makes a group of choices that exclude each other. Returns the element and what is chosen. */
+/** Makes a group of radio buttons. Returns the element and the chosen value. */
 export function choices(legend, options, chosen, onchange) {
   const name = newId();
   let value = chosen;
@@ -85,7 +85,7 @@ export function toast(text, kind = 'good') {
   setTimeout(() => shown.remove(), kind === 'bad' ? 12_000 : 5_000);
 }
 
-/** Has the browser save a text or bytes as a file. */
+/** Makes the browser save text or bytes as a file. */
 export function download(name, type, content) {
   const url = URL.createObjectURL(new Blob([content], { type }));
   const link = h('a', { href: url, download: name });

@@ -16,12 +16,12 @@ export function bytes(count) {
   return `${value.toFixed(digits)} ${UNITS[unit]}`;
 }
 
-/** Returns a whole number with its thousands apart. */
+/** Returns an integer with its thousands separated. */
 export function count(number) {
   return COUNT.format(number);
 }
 
-/** Returns a number in few digits: `1.2K`. */
+/** Returns a number in a few digits: `1.2K`. */
 export function short(number) {
   if (number > 0 && number < 10) return number.toFixed(1).replace(/\.0$/, '');
   if (number < 1_000) return String(Math.round(number));
@@ -52,7 +52,7 @@ export function duration(millis) {
   return `${Math.floor(hours / 24)} d ${Math.round(hours % 24)} h`;
 }
 
-/** Returns hours as days, if they are whole days. */
+/** Returns hours, as days if they are whole days. */
 export function hours(number) {
   return number % 24 === 0 && number >= 48 ? `${number / 24} days` : counted(number, 'hour');
 }
@@ -79,7 +79,7 @@ export function minuteClock(date) {
   return `${two(date.getHours())}:${two(date.getMinutes())}`;
 }
 
-/** Returns the number of a shard, without the zeros: `Shard 12`. */
+/** Returns the name of a shard, without leading zeros: `Shard 12`. */
 export function shardName(id) {
   return `Shard ${shardNumber(id)}`;
 }
@@ -88,7 +88,7 @@ export function shardNumber(id) {
   return id.replace(/^shardId-0*(?=\d)/, '');
 }
 
-/** Returns a share of a whole in percent. */
+/** Returns a fraction as a percentage. */
 export function percent(part) {
   const value = part * 100;
   if (value === 0) return '0 %';

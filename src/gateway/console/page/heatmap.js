@@ -1,4 +1,4 @@
-// The hash keys over time: when each shard began and ended, and how busy it was.
+// Hash keys over time: when each shard was created and closed, and how busy it was.
 
 import { describeActivity, server } from './api.js';
 import { h, setAttribute, setText } from './dom.js';
@@ -7,10 +7,10 @@ import { bytesRate, clock, counted, minuteClock, shardName, shardNumber, utcTime
 const HEIGHT = 220;
 const EVERY_MS = 30_000;
 const EVENTS_MAX = 100;
-/** The server keeps more shards than a picture can show apart. Above this, they have no lines between them. */
+/** The server keeps more shards than the picture can show separately. Above this number, no lines are drawn between them. */
 const LINED_MAX = 80;
 
-/** Returns bytes per second from the byte that the server keeps. */
+/** Converts a level, the one byte that the server keeps for each step, to bytes per second. */
 const rateOf = (level) => (level === 0 ? 0 : 2 ** ((level - 1) / 6));
 
 function decode(line) {
@@ -18,7 +18,7 @@ function decode(line) {
   return { step: line.StepMillis, end: line.EndMillis, levels: new Map(levels) };
 }
 
-/** Makes a pattern of slanting lines. */
+/** Makes a pattern of diagonal lines. */
 function hatch(colour) {
   const tile = h('canvas', { width: 6, height: 6 });
   const paper = tile.getContext('2d');
@@ -57,20 +57,20 @@ export function heatmap({ name, onselect }) {
   let lines = [];
   let [now, spanMs] = [Date.now(), 60_000];
   let asked = -Infinity;
-  /** When the picture was drawn, and of what. */
+  /** When the picture was last drawn, and from what. */
   let drawn = { time: -Infinity };
 
   const from = () => now - spanMs;
   const lineOf = () => (spanMs > 3_600_000 ? lines.at(-1) : lines[0]);
 
-  /** Returns from when until when there is a shard in the picture. */
+  /** Returns the start and the end of a shard in the picture. */
   function lifeOf(shard) {
     const { CreatedMillis: made, ClosedMillis: closed } = stats.get(shard.id) ?? {};
     if (made === undefined) return [0, 0];
     return [Math.max(made, from()), Math.min(closed ?? now, now)];
   }
 
-  /** Draws, unless the picture would be the same. */
+  /** Draws the picture, unless it would not change. */
   function draw() {
     const width = canvas.clientWidth || 600;
     const theme = getComputedStyle(element).backgroundColor;
@@ -101,14 +101,14 @@ export function heatmap({ name, onselect }) {
       };
       const levels = line?.levels.get(shard.id) ?? [];
       const first = levels.length > 0 ? line.end - levels.length * line.step : end;
-      // Before the server began to look.
+      // The time before the server began to measure.
       fill(slanting, begin, Math.min(end, Math.max(begin, first)));
       for (let at = 0; at < levels.length;) {
         const begun = at;
         const colour = colourOf(levels[at]);
         while (at < levels.length && colourOf(levels[at]) === colour) at += 1;
         const left = Math.max(begin, first + begun * line.step);
-        // The last step goes on until there is another one.
+        // The last step lasts until the next one arrives.
         const right = Math.min(end, at === levels.length ? now : first + at * line.step);
         if (right > left) fill(colour, left, right);
       }
@@ -139,7 +139,7 @@ export function heatmap({ name, onselect }) {
     })));
   }
 
-  /** Returns the shard at a place of the picture, and the time. */
+  /** Returns the shard and the time at the position of the pointer. */
   function at(event) {
     const box = canvas.getBoundingClientRect();
     const time = from() + ((event.clientX - box.left) / box.width) * spanMs;
@@ -165,7 +165,7 @@ export function heatmap({ name, onselect }) {
     if (shard) onselect(shard.id);
   });
 
-  /** Asks the server for what it has kept, which changes every 30 seconds. */
+  /** Asks the server for the history that it keeps, which changes every 30 seconds. */
   async function ask() {
     if (performance.now() - asked < EVERY_MS) return;
     asked = performance.now();
@@ -174,7 +174,7 @@ export function heatmap({ name, onselect }) {
       lines = answer.ShardHistory.map(decode);
       draw();
     } catch {
-      // The page shows errors of its own question, which is the same.
+      // The page makes the same request itself, and shows its errors.
     }
   }
 

@@ -1,4 +1,4 @@
-// JSON as a tree that opens and closes. Parts are made when they are opened, so a large value costs nothing until then.
+// JSON as a collapsible tree. A node is built when it is opened, so a large value costs nothing until then.
 
 import { h } from './dom.js';
 import { visible } from './bytes.js';
@@ -6,7 +6,7 @@ import { visible } from './bytes.js';
 const CHILDREN = 200;
 const OPEN_DEPTH = 2;
 
-/** Parses JSON, if it is an object or a list. */
+/** Parses JSON if it is an object or an array. */
 export function parseJson(text) {
   const start = text.trimStart()[0];
   if (start !== '{' && start !== '[') return undefined;
@@ -54,7 +54,7 @@ function node(name, value, depth, wanted) {
   return h('li', { class: isHit ? 'hit' : undefined }, details);
 }
 
-/** Makes the tree. With a text to look for, what holds it is open and marked. */
+/** Makes the tree. With a text to find, the nodes that contain it are open and highlighted. */
 export function jsonTree(value, wanted) {
   return h('ul', { class: 'json' }, node(undefined, value, 0, wanted.toLowerCase()));
 }

@@ -9,7 +9,7 @@ const NOW_HEIGHT = 64;
 const ROW = 22;
 const ROWS_MAX = 7;
 
-/** Returns how busy a shard is: of its limit if it has one, or else beside the busiest. From 0 to 1. */
+/** Returns how busy a shard is, from 0 to 1: relative to its limit if it has one, otherwise to the busiest shard. */
 function loadOf(stats, busiest) {
   const now = stats?.now;
   if (!now || now.inBytes === undefined) return 0;
@@ -24,14 +24,14 @@ function level(load) {
   return load <= 0.001 ? 0 : Math.min(5, 1 + Math.floor(load * 5));
 }
 
-/** Returns a time in the reader's zone, with UTC beside it. */
+/** Returns a time in the user's time zone, followed by UTC. */
 function when(millis) {
   if (millis === undefined) return '–';
   const date = new Date(millis);
   return `${localTime(date).slice(0, 19)} (${utcTime(date).slice(11, 16)} UTC)`;
 }
 
-/** Returns the limits of a shard in words. */
+/** Describes the limits of a shard in words. */
 function limitsInWords() {
   const { writeBytes, writeRecords, readBytes, readCalls } = server.limits;
   if (!writeBytes && !writeRecords && !readBytes && !readCalls) return 'This server does not limit what a shard takes and hands out.';
@@ -41,7 +41,7 @@ function limitsInWords() {
   return `Each shard takes ${taken} a second, and hands out ${handedOut} a second.`;
 }
 
-/** Makes the picture. `actions` returns what can be done with a shard, among the open ones. */
+/** Makes the picture. `actions` returns what can be done with a shard, given the open shards. */
 export function keyspace({ actions }) {
   const picture = s('svg', { class: 'keyspace', role: 'img', preserveAspectRatio: 'none' });
   new ResizeObserver(() => draw()).observe(picture);
@@ -155,7 +155,7 @@ export function keyspace({ actions }) {
   return {
     element,
     select,
-    /** Shows other shards: there was a split, a merge, or the first look. */
+    /** Replaces the shards: at first, and after a split or a merge. */
     setShards(next) {
       shards = next;
       open = openShards(shards);

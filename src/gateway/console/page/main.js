@@ -1,4 +1,4 @@
-// The frame of the console: who is signed in, which view is shown, and in which colours.
+// The frame of the console: who is signed in, which view is shown, and in which theme.
 
 import { loadServer, server, session, signOut } from './api.js';
 import { forgetAll } from './activity.js';
@@ -52,7 +52,7 @@ function showBar() {
   bar.replaceChildren(...parts);
 }
 
-/** Shows which parts the console has, if it has several. */
+/** Shows links to the parts of the console, if there are several. */
 function showPlaces(current) {
   const links = [['streams', '#/', 'Streams']];
   if (server.hasSql) links.push(['query', '#/query', 'Query']);

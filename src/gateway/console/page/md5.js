@@ -1,11 +1,11 @@
-// MD5, which browsers do not have. It checks aggregates, and protects nothing.
+// MD5, which browsers do not provide. It only checks aggregates and is not used for security.
 
 const SHIFTS = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
 const SINES = Array.from({ length: 64 }, (_, at) => Math.floor(Math.abs(Math.sin(at + 1)) * 2 ** 32) | 0);
 
 const rotate = (word, by) => (word << by) | (word >>> (32 - by));
 
-/** Returns the MD5 of bytes: 16 bytes. */
+/** Returns the MD5 of bytes, 16 bytes long. */
 export function md5(bytes) {
   const padded = new Uint8Array((((bytes.length + 8) >> 6) + 1) * 64);
   padded.set(bytes);

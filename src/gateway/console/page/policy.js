@@ -24,7 +24,7 @@ function sentence(statement) {
   return `${who} ${verb} do ${what} on ${where}${conditions(statement)}.`;
 }
 
-/** Returns what a policy says, a sentence for each statement. Throws an error in words if it is not JSON, or no policy. */
+/** Describes a policy, with a sentence for each statement. Throws an error in words if the text is not JSON or not a policy. */
 export function inWords(text) {
   let policy;
   try {
@@ -37,7 +37,7 @@ export function inWords(text) {
   return statements.map(sentence);
 }
 
-/** Returns a policy to begin with: one user reads the stream. */
+/** Returns a policy to start from: one user may read the stream. */
 export function example(arn) {
   const account = arn.split(':')[4];
   return JSON.stringify({

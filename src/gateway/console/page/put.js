@@ -1,4 +1,4 @@
-// Putting records: one, many lines, or made at a rate.
+// Puts records: one, one for each line, or generated at a rate.
 
 import { kinesis, words } from './api.js';
 import { choices, field, h, setText } from './dom.js';
@@ -13,7 +13,7 @@ const RATE_MAX = 5_000;
 const encode = (text) => toBase64(encoder.encode(text));
 const randomKey = () => crypto.randomUUID().slice(0, 8);
 
-/** Puts records in batches. Returns how many were put, and why others were not. */
+/** Puts records in batches. Counts in `counts` how many were put and how many failed, and keeps the latest reason. */
 async function putAll(stream, records, counts) {
   for (let at = 0; at < records.length; at += BATCH) {
     const answer = await kinesis('PutRecords', { StreamName: stream, Records: records.slice(at, at + BATCH) });
@@ -65,7 +65,7 @@ function linesForm(view, say) {
   }, field('Lines', lines), keys.element, h('div', { class: 'form-end' }, h('button', { type: 'submit', class: 'primary' }, 'Put lines')));
 }
 
-/** Fills the places of a template: `{n}`, `{key}`, `{time}`, `{random}`. */
+/** Fills the placeholders of a template: `{n}`, `{key}`, `{time}`, `{random}`. */
 function fill(template, key, number) {
   const values = { n: String(number), key, time: new Date().toISOString(), random: String(Math.floor(Math.random() * 1_000)) };
   return template.replace(/\{(n|key|time|random)\}/g, (_, name) => values[name]);

@@ -1,4 +1,4 @@
-// SQL over the streams: a statement, run once or live, and its rows; with the tables that it may name.
+// SQL over the streams: a statement, run once or live, its rows, and the tables that it may name.
 
 import { ApiError, query, watchQuery, words } from './api.js';
 import { choices, field, h, select, setAttribute, setText } from './dom.js';
@@ -15,17 +15,17 @@ const DRAW_MS = 250;
 const SLIDE_MS = 1_000;
 const LABEL = 60;
 
-/** What was run in this session, the newest first, and what was being written. It is kept in the memory of the page. */
+/** The statements run in this session, newest first, and the draft. They are kept in the memory of the page. */
 let earlier = [];
 let draft = '';
 
-/** Forgets the statements: the next key is somebody else's. */
+/** Forgets the statements, because the next key may be somebody else's. */
 export function forgetStatements() {
   earlier = [];
   draft = '';
 }
 
-/** Shows the page. With the name of a stream, it begins with its newest records. Returns how to leave it. */
+/** Shows the page. If a stream is named, the page starts with its newest records. Returns a function that leaves the page. */
 export function queryView(main, stream) {
   document.title = 'Query – streamlog';
   let running;
@@ -75,7 +75,7 @@ export function queryView(main, stream) {
     }
   }
 
-  /** Writes an earlier statement; the one before the newest is what was being written. */
+  /** Puts an earlier statement into the field. 0 is the newest one, and -1 is the draft. */
   function recall(to) {
     if (to < -1 || to >= earlier.length) return;
     place = to;
@@ -110,7 +110,7 @@ export function queryView(main, stream) {
     showHistory();
   }
 
-  /** Begins with a statement that shows something, unless one was written before. */
+  /** Fills in a statement that shows some records, unless the user has written one before. */
   function begin(names) {
     const shown = stream ?? names[0];
     examples.replaceChildren(...EXAMPLES.map(({ title, live, text }) => h('li', {}, h('button', {
@@ -147,7 +147,7 @@ export function queryView(main, stream) {
     setAttribute(table.element, 'aria-busy', abort && !isLive ? 'true' : undefined);
   }
 
-  /** Ends what runs. */
+  /** Ends the running statement. */
   function end(text) {
     running?.abort();
     setRunning(undefined);

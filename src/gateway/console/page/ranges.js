@@ -1,10 +1,10 @@
-// A small picture of ranges of hash keys, for previews: what is, and what will be.
+// A small picture of hash-key ranges, for previews: before and after a change.
 
 import { h, s } from './dom.js';
 
 const WIDTH = 600;
 
-/** Draws ranges, each with `from`, `to` (0 to 1) and maybe a `kind`: `new`, `gone` or `same`. */
+/** Draws ranges, each with `from`, `to` (0 to 1) and optionally a `kind`: `new`, `gone` or `same`. */
 export function rangesBar(ranges, label) {
   const gap = ranges.length > 100 ? 0 : 1.5;
   const rects = ranges.map(({ from, to, kind }) => s('rect', {
@@ -14,7 +14,7 @@ export function rangesBar(ranges, label) {
   return s('svg', { class: 'ranges', viewBox: `0 0 ${WIDTH} 22`, preserveAspectRatio: 'none', role: 'img', 'aria-label': label }, rects);
 }
 
-/** Shows what is and what will be, one above the other. */
+/** Shows the ranges before and after a change, one above the other. */
 export function beforeAndAfter(before, after) {
   return h('div', { class: 'before-after' },
     h('span', { class: 'tag' }, 'Now'), rangesBar(before, `Now: ${before.length} ranges of hash keys`),

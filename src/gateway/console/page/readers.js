@@ -72,7 +72,7 @@ function queueRow(queue) {
     h('td', { 'data-label': 'Dead letters' }, shown(queue.DeadLetterRecords)));
 }
 
-/** Makes a chart of how far a reader is behind, and of a group also one of how many records it has to go. */
+/** Makes a chart of how far a reader is behind and, for a group, another of how many records it has left. */
 function lagCharts(reader) {
   const [kind, name] = [reader.split(' ', 1)[0], reader.slice(reader.indexOf(' ') + 1)];
   const behind = chart({ title: `${name}: behind`, format: duration, lines: [{ kind: 'lag', name: 'Behind', field: 'behind' }] });
@@ -136,7 +136,7 @@ export function readersTab(content, view) {
   return {
     update(answer) {
       add.hidden = !view.may('RegisterStreamConsumer');
-      // What has not changed stays, with its focus.
+      // Rows that have not changed are kept, so that they keep the focus.
       const now = JSON.stringify(answer.consumers ?? null);
       if (now !== seen) {
         seen = now;

@@ -1,4 +1,4 @@
-// Reading shards: from a place on, in order, with few requests.
+// Reads shards from a position on, in order, with few requests.
 
 import { kinesis } from './api.js';
 
@@ -7,7 +7,7 @@ const AT_ONCE = 4;
 const ROUNDS = 5;
 const BLIND_SHARDS = 8;
 
-/** A record of a shard as it was answered. */
+/** Makes a record of a shard from the server's answer. */
 function record(shard, answered) {
   return {
     shard, sequence: answered.SequenceNumber, key: answered.PartitionKey, data: answered.Data,
@@ -18,7 +18,7 @@ function record(shard, answered) {
 /**
  * Reads one shard or all shards of a stream.
  *
- * A shard that was read to its end is followed by its children, once all of their parents were read to the end.
+ * When a closed shard has been read to its end, a child of it follows once all parents of the child have been read.
  */
 export class Reading {
   #places = new Map();
@@ -30,7 +30,7 @@ export class Reading {
     ids.forEach((id) => this.#places.set(id, { id, start }));
   }
 
-  /** Returns a reading of what comes from now on, which asks only shards that something has come to. */
+  /** Returns a reading of new records only. It asks only shards that have received records since. */
   static ofNew(stream, ids, { time, shards }) {
     const reading = new Reading(stream, { ShardIteratorType: 'AT_TIMESTAMP', Timestamp: time / 1_000 }, ids);
     for (const place of reading.#places.values()) {
@@ -48,22 +48,22 @@ export class Reading {
     return this.#places.size === 0;
   }
 
-  /** Returns whether a shard may have records that were not read, or was closed, so that its children follow. */
+  /** Returns whether a shard may have unread records, or was closed, so that its children follow. */
   #isWaiting(place, stats) {
     const now = stats?.get(place.id);
     return !place.isAtEnd || now === undefined || now.ClosedMillis !== undefined || now.IncomingRecords !== place.seen;
   }
 
   /**
-   * Returns the next records, or none if all shards are at their ends. Shards that `stats` says have nothing new are
-   * not asked.
+   * Returns the next records, or none if all shards are at their ends. Does not ask shards that have nothing new according to
+   * `stats`.
    */
   async next(stats, limit = BATCH) {
     const records = [];
-    // An answer may have fewer records than there are, because of their size, and a shard may end and have children.
+    // Several rounds: an answer may leave out records because of their size, and a shard may end and be followed by its children.
     for (let round = 0; round < ROUNDS && records.length < limit; round += 1) {
       const waiting = [...this.#places.values()].filter((place) => (round === 0 ? this.#isWaiting(place, stats) : !place.isAtEnd));
-      // Those that were not asked for the longest time come first. Without figures, only a few are asked.
+      // The shards that have waited longest come first. Without `stats`, only a few are asked.
       waiting.sort((a, b) => (a.askedAt ?? 0) - (b.askedAt ?? 0)).splice(stats ? Infinity : BLIND_SHARDS);
       if (waiting.length === 0) break;
       for (let at = 0; at < waiting.length && records.length < limit; at += AT_ONCE) {
@@ -71,7 +71,7 @@ export class Reading {
         for (const found of await Promise.all(some)) records.push(...found);
       }
     }
-    // Several shards are shown by time, and one alone in its own order.
+    // Records of several shards are sorted by time. Those of one shard keep its order.
     const isOne = records.every((each) => each.shard === records[0].shard);
     return isOne ? records : records.sort((a, b) => a.time - b.time);
   }
@@ -93,7 +93,7 @@ export class Reading {
         if (place.last) place.start = { ShardIteratorType: 'AFTER_SEQUENCE_NUMBER', StartingSequenceNumber: place.last };
         return [];
       }
-      // It is asked again in the next round.
+      // The shard is asked again in the next round.
       if (error.kind === 'ProvisionedThroughputExceededException') return [];
       throw error;
     }

@@ -11,7 +11,7 @@ const HEX_STEP = 4_096;
 const JSON_BYTES_MAX = 2 << 20;
 const USER_RECORDS = 100;
 
-/** Adds what the list needs to a record: its bytes, a line of text, and the user records if it is an aggregate. */
+/** Adds to a record what the list needs: its bytes, a line of text, and the user records if it is an aggregate. */
 export function open(record) {
   record.bytes = fromBase64(record.data);
   record.data = undefined;
@@ -31,7 +31,7 @@ export function contains(record, wanted) {
   return record.searched.includes(wanted);
 }
 
-/** Shows a long content step by step. */
+/** Shows long content in steps. */
 function stepwise(total, step, draw) {
   let shown = 0;
   const pre = h('pre', { tabindex: '0', role: 'region', 'aria-label': 'The data' });
@@ -61,7 +61,7 @@ function views(bytes, wanted) {
   return { shown, first: json !== undefined ? 'JSON' : text === undefined ? 'Hex' : 'Text' };
 }
 
-/** Makes the data of a record, with a choice of how to see it. */
+/** Makes the view of a record's data, with a choice of format. */
 function dataView(bytes, name, wanted) {
   const { shown, first } = views(bytes, wanted);
   const place = h('div', { class: 'data' });
@@ -95,7 +95,7 @@ function userRecords(record, wanted) {
   return h('div', {}, h('h2', {}, `${counted(record.users.length, 'user record')} of a producer library`), list, more);
 }
 
-/** Makes a table of headers. A value that is no text is shown as hexadecimal digits. */
+/** Makes a table of headers. A value that is not text is shown as hexadecimal digits. */
 function headerTable(headers) {
   const value = (bytes) => asText(bytes) ?? [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
   return h('div', {}, h('h2', {}, 'Headers'),

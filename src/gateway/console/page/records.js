@@ -1,4 +1,4 @@
-// The data viewer: reads a shard or the whole stream from a place on, and follows what comes.
+// The data viewer: reads a shard or the whole stream from a position on, and follows new records.
 
 import { words } from './api.js';
 import { download, field, h, select, setText } from './dom.js';
@@ -73,7 +73,7 @@ export function recordsTab(content, view) {
     rows.clear();
     const isFromEnd = from.value === 'LATEST';
     const ids = shard.value ? [shard.value] : firstShards(view.shards, isFromEnd);
-    // Only a subscription to figures tells which shards something has come to.
+    // Only the answers with figures for each shard show which shards have received records.
     const { answer } = view;
     reading = isFromEnd && answer?.shards ? Reading.ofNew(view.name, ids, answer) : new Reading(view.name, start(), ids);
     if (isFromEnd) setFollowing(true);
@@ -158,7 +158,7 @@ export function recordsTab(content, view) {
   function showRows() {
     const shown = found();
     const elements = shown.flatMap((record) => rows.get(record) ?? makeRow(record));
-    // What is there already stays, with its focus and what is open.
+    // Existing rows are kept, so that they keep the focus and stay open.
     let at = body.firstChild;
     for (const element of elements) {
       if (element === at) at = at.nextSibling;

@@ -74,7 +74,7 @@ export function resultTable() {
       element.hidden = false;
       fill();
     },
-    /** Shows rows of which there are more each time, the newest first. While somebody is on a later page, that one stays as it is. */
+    /** Shows the growing rows of a live query, newest first. While the user is on a later page, that page does not change. */
     append(all, newestFirst, made) {
       setColumns(all);
       rows = newestFirst;

@@ -12,7 +12,7 @@ const FORMAT = new Intl.NumberFormat('en', { maximumSignificantDigits: 4, notati
 
 const isTime = (type) => type === 'TIMESTAMP';
 
-/** Returns a time of an answer in milliseconds. One without a zone is in UTC. */
+/** Converts a time from an answer to milliseconds. A time without a zone is in UTC. */
 function millis(text) {
   return Date.parse(/(Z|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text}Z`);
 }
@@ -78,7 +78,7 @@ export function seriesChart() {
       });
       place.replaceChildren(shown.element);
     }
-    // What is on the way counts as not there yet, and the chart goes on while nothing comes.
+    // Points later than this are not shown yet, and the chart moves on while no rows arrive.
     const now = last.time + Math.max(0, Date.now() - last.at);
     shown.update({
       since: (from, name) => lines.get(name).filter(([time]) => time >= from && time <= now).sort(([a], [b]) => a - b),
@@ -93,14 +93,14 @@ export function seriesChart() {
       lines = new Map();
       shown = undefined;
     },
-    /** Begins with the columns of the rows that come. Without numbers, there is no chart. */
+    /** Starts a chart with the columns of the rows to come. Without a numeric column, there is no chart. */
     begin(all) {
       columns = all;
       rows = [];
       const numeric = columns.map(({ Name, Type }, at) => [at, visible(Name), isNumeric(Type)]).filter(([, , is]) => is);
       const named = columns.map(({ Name, Type }, at) => [at, `By ${visible(Name)}`, Type === 'VARCHAR']).filter(([, , is]) => is);
       element.hidden = numeric.length === 0;
-      // Those that every record has say little of the data.
+      // Columns that every record has say little about the data.
       const preferred = numeric.find(([at]) => !columns[at].Name.startsWith('_')) ?? numeric[0];
       const options = (pairs) => pairs.map(([at, text]) => h('option', { value: at }, text));
       value.replaceChildren(...options(numeric));
@@ -110,7 +110,7 @@ export function seriesChart() {
       by.hidden = named.length === 0;
       make();
     },
-    /** Adds a row that came at a time. */
+    /** Adds a row and the time at which it arrived. */
     add(row, time) {
       if (element.hidden) return;
       rows.push([row, time]);

@@ -1,4 +1,4 @@
-// The settings of a stream that are not in its head: encryption, tags, and its policy.
+// The settings of a stream that are not in its page header: encryption, tags, and its policy.
 
 import { kinesis, server, words } from './api.js';
 import { openDialog } from './dialog.js';
@@ -44,7 +44,7 @@ function stopEncryption(name, keyId) {
   });
 }
 
-/** Returns what changes from tags to others: those that are new or have another value, and the keys that are gone. */
+/** Compares tags before and after: returns those that are new or have another value, and the keys that were removed. */
 function tagChanges(before, after) {
   return {
     added: Object.fromEntries([...after].filter(([key, value]) => before.get(key) !== value)),
@@ -104,7 +104,7 @@ function editTags(name, before, may) {
 
 function editPolicy(name, arn, before, may) {
   const text = h('textarea', { rows: 14, spellcheck: 'false', autocomplete: 'off', value: before ?? example(arn) });
-  // The cursor begins at the top, and so does what is seen.
+  // Starts with the cursor at the top, so that the top is visible.
   text.setSelectionRange(0, 0);
   const isDeletion = () => text.value.trim() === '';
   return openDialog({
@@ -158,7 +158,7 @@ async function policyOf(arn) {
   return Policy === '{}' ? undefined : JSON.stringify(JSON.parse(Policy), null, 2);
 }
 
-/** Makes a card of a setting: what it is now, and a button that changes it, or why there is none that can be used. */
+/** Makes a card for a setting: its value, and a button that changes it, or the reason why the button is disabled. */
 function card(title, view) {
   const now = h('div', { class: 'setting-now' }, h('p', { class: 'muted' }, 'Loading …'));
   const reason = h('p', { class: 'hint', hidden: true });
@@ -167,7 +167,7 @@ function card(title, view) {
   button.addEventListener('click', () => change());
   return {
     element: h('section', { class: 'card setting' }, h('div', { class: 'section-head' }, h('h3', {}, title), button), now, reason),
-    /** Shows what is known now. Any one of the operations has to be allowed. */
+    /** Shows the current value. The button is enabled if at least one of the operations is allowed. */
     show(content, text, operations, onclick) {
       change = onclick;
       now.replaceChildren(...[content].flat());
@@ -212,7 +212,7 @@ export function settingsTab(content, view) {
   }
 
   return {
-    // What the key may do is known with the first answer.
+    // The first answer shows what the key may do.
     update() {
       if (!isLoaded) load();
     },

@@ -1,10 +1,10 @@
-// The shards of a stream, with their ranges of hash keys and their relations.
+// The shards of a stream, with their ranges of hash keys, their parents and their children.
 
 import { kinesis } from './api.js';
 
 export const KEYS = 1n << 128n;
 
-/** Returns a hash key's place in all of them, from 0 to 1. */
+/** Returns the position of a hash key in the whole key space, from 0 to 1. */
 export function fraction(key) {
   return Number(key >> 75n) / 2 ** 53;
 }
@@ -59,7 +59,7 @@ export function openShards(shards) {
   return open.sort((a, b) => (a.start < b.start ? -1 : 1));
 }
 
-/** Returns the ranges into which shards of equal size cut all hash keys. */
+/** Returns the ranges of a number of shards that divide the whole key space equally. */
 export function evenRanges(count) {
   return Array.from({ length: count }, (_, at) => ({ from: at / count, to: (at + 1) / count }));
 }

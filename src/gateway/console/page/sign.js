@@ -1,8 +1,8 @@
-// Signature Version 4, made in the browser.
+// Signature Version 4, computed in the browser.
 
 const encoder = new TextEncoder();
 
-/** Returns whether the browser can sign: only pages from this machine or over TLS may. */
+/** Returns whether the browser can sign: only pages from this machine or over TLS can. */
 export function canSign() {
   return globalThis.isSecureContext === true && crypto?.subtle !== undefined;
 }
@@ -20,7 +20,7 @@ async function hmac(key, text) {
   return crypto.subtle.sign('HMAC', imported, encoder.encode(text));
 }
 
-/** Signs requests with a key. The key that is derived from it is good for a day, and is kept for as long. */
+/** Signs requests with a key. The signing key derived from it is valid for a day, and is kept that long. */
 export class Signer {
   #key;
   #derived = new Map();
@@ -39,7 +39,7 @@ export class Signer {
     return imported;
   }
 
-  /** Returns the headers of a request with a body, to a path of a service. Without a target, the path names the operation. */
+  /** Returns the headers of a request with a body to a path of a service. Without a target, the path names the operation. */
   async headers(target, contentType, body, host, { path = '/', service = 'kinesis', now = new Date() } = {}) {
     const date = now.toISOString().replace(/[-:]|\.\d+/g, '');
     const day = date.slice(0, 8);

@@ -4,7 +4,7 @@ import { kinesis, server, session, signIn, signOut, words } from './api.js';
 import { field, h } from './dom.js';
 import { canSign } from './sign.js';
 
-/** Shows the form. `onDone` is called once the server knows the key. */
+/** Shows the form. Calls `onDone` when the server has accepted the key. */
 export function signInView(main, onDone) {
   document.title = 'Sign in – streamlog';
   if (!canSign()) {
@@ -26,7 +26,7 @@ export function signInView(main, onDone) {
       await kinesis('ListStreams', { Limit: 1 });
       onDone();
     } catch (failure) {
-      // A key that may not list streams is a key all the same.
+      // A key that may not list streams is still a valid key.
       if (failure.kind === 'AccessDeniedException') {
         onDone();
         return;
@@ -45,7 +45,7 @@ export function signInView(main, onDone) {
   id.focus();
 }
 
-/** Signs in where anybody may call: any key will do. */
+/** Signs in to a server that requires no key: any key works. */
 export function signInAsAnybody() {
   signIn({ id: 'console', secret: 'console', region: server.region });
   session.isAnybody = true;

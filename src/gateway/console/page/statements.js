@@ -1,4 +1,4 @@
-// Statements as texts: names in them, examples, and the place that an error shows.
+// The text of statements: quoted names, examples, and the position that an error marks.
 
 const WORDS = new Set([
   'all', 'and', 'as', 'by', 'case', 'create', 'cross', 'date', 'desc', 'distinct', 'else', 'end', 'except', 'exists', 'false', 'from', 'full', 'group', 'having',
@@ -7,7 +7,7 @@ const WORDS = new Set([
   'using', 'values', 'when', 'where', 'window', 'with',
 ]);
 
-/** Returns a name as statements have to write it. */
+/** Returns a name, quoted if a statement requires that. */
 export function quoted(name) {
   const isPlain = /^[a-z_][a-z0-9_]*$/i.test(name) && !WORDS.has(name.toLowerCase());
   return isPlain ? name : `"${name.replaceAll('"', '""')}"`;
@@ -38,7 +38,7 @@ export const EXAMPLES = [
   },
 ];
 
-/** Takes an error apart: what is wrong, the line of the statement with the mark under it, and where that is, from line 1 and column 0. */
+/** Splits an error: the message, the line of the statement with the mark under it, and the position, from line 1 and column 0. */
 export function split(text) {
   const found = /^([\s\S]*?)\n((\d+) \| (.*)\n( *\| )( *)\^+)$/.exec(text);
   if (!found) return [text, undefined, undefined];

@@ -17,7 +17,7 @@ import { loadShards, openShards } from './shards.js';
 const TABS = { overview: 'Overview', data: 'Data', put: 'Put records', shards: 'Shards', readers: 'Consumers', settings: 'Settings' };
 const ROWS = 100;
 
-/** Shows a stream. Returns how to leave it. */
+/** Shows a stream. Returns a function that leaves the page. */
 export function streamView(main, name, tabName) {
   document.title = `${name} – streamlog`;
   const view = { name, shards: new Map(), answer: undefined };
@@ -81,7 +81,7 @@ export function streamView(main, name, tabName) {
   let seen = '';
   const watched = watch({ stream: name, consumers: () => tabName === 'readers' }, async (answer) => {
     view.answer = answer;
-    // Asked for again if there are other shards than before.
+    // Loads the shards again if they have changed.
     const { described } = answer;
     const now = answer.shards
       ? [...answer.shards.values()].map((shard) => `${shard.ShardId}${shard.ClosedMillis ? 'c' : ''}`).join()
@@ -164,7 +164,7 @@ function readLink(view, shard) {
   return h('a', { class: 'button quiet', href: `#/streams/${encodeURIComponent(view.name)}/data`, onclick: () => { sessionShard.id = shard.id; } }, 'Read its records');
 }
 
-/** The shard that the data viewer begins with. */
+/** The shard that the data viewer starts with. */
 export const sessionShard = { id: undefined };
 
 function shardsTab(content, view) {

@@ -1,4 +1,4 @@
-// The list of streams, with what goes in and out of each.
+// The list of streams, with the rates in and out of each.
 
 import { historyOf, watch } from './activity.js';
 import { words } from './api.js';
@@ -18,7 +18,7 @@ const SORTS = {
   disk: (stream) => -(stream.DiskBytes ?? 0),
 };
 
-/** A row, which is made once and then changes its texts. */
+/** Makes a row. It is made once, and only its texts change afterwards. */
 function makeRow(name, act) {
   const status = h('span', { class: 'badge' });
   const mode = h('span', { class: 'muted' });
@@ -62,7 +62,7 @@ function makeRow(name, act) {
   };
 }
 
-/** Shows the list. Returns how to leave it. */
+/** Shows the list. Returns a function that leaves the page. */
 export function streamsView(main) {
   document.title = 'Streams – streamlog';
   let answer;
@@ -134,7 +134,7 @@ export function streamsView(main) {
       return row.element;
     });
     const isSame = elements.length === body.children.length && elements.every((element, at) => body.children[at] === element);
-    // The order stays while somebody is in the list, so that nothing moves away under the keyboard or the pointer.
+    // The order is kept while the focus or the pointer is in the list, so that no row moves away from under it.
     const isInUse = body.contains(document.activeElement) || body.matches(':hover');
     const isSameSet = elements.length === body.children.length && elements.every((element) => element.parentNode === body);
     if (!isSame && !(isSameSet && isInUse)) body.replaceChildren(...elements);

@@ -1,4 +1,4 @@
-// The tables that statements may name, with their columns, which are asked for when a table is opened.
+// The tables that statements may name, with their columns. The columns are requested when a table is opened.
 
 import { words } from './api.js';
 import { h } from './dom.js';
@@ -7,7 +7,7 @@ import { quoted } from './statements.js';
 
 const SHOWN = 100;
 
-/** Makes the list. `insert` writes a name into the statement, `describe` asks for columns, and `onShown` is called with the names once they are known. */
+/** Makes the list. `insert` puts a name into the statement, `describe` requests columns, and `onShown` gets the names when they are known. */
 export function tableList({ insert, describe, onShown }) {
   let names;
   const search = h('input', { type: 'search', placeholder: 'Find a table', 'aria-label': 'Find a table', hidden: true, oninput: () => list() });

@@ -1,15 +1,15 @@
-// Video streams: the list of them, and a player of what comes live.
+// Video streams: a list, and a player for live video.
 
 import { video, words } from './api.js';
 import { h, setAttribute, setText } from './dom.js';
 import { hours } from './format.js';
 
-/** How often the list and the player look again, in milliseconds. */
+/** The interval at which the list and the player update, in milliseconds. */
 const LOOK = 3000;
-/** How long a session is asked for, in seconds: as long as it can be. */
+/** The requested lifetime of a session, in seconds: the maximum. */
 const LIFE = 43200;
 
-/** Calls a function now and every few seconds. Returns how to end that. */
+/** Calls a function now and then every few seconds. Returns a function that stops this. */
 function again(run) {
   let timer;
   let isOver = false;
@@ -30,7 +30,7 @@ function say(notice, text, kind = '') {
   setText(notice, text);
 }
 
-/** Shows the list of video streams. Returns how to leave it. */
+/** Shows the list of video streams. Returns a function that leaves the page. */
 export function videosView(main) {
   document.title = 'Video – streamlog';
   const notice = h('p', { class: 'notice', role: 'status', hidden: true });
@@ -55,7 +55,7 @@ export function videosView(main) {
       empty.hidden = streams.length > 0;
       table.hidden = streams.length === 0;
       const next = JSON.stringify(streams);
-      // What has not changed stays, under the keyboard and the pointer.
+      // If nothing has changed, the rows are kept, so that nothing moves under the keyboard or the pointer.
       if (next === shown) return;
       shown = next;
       body.replaceChildren(...streams.map((stream) => h('tr', { 'data-stream': stream.StreamName },
@@ -70,7 +70,7 @@ export function videosView(main) {
   return again(load);
 }
 
-/** Returns the address of a session that plays what comes. */
+/** Returns the address of a session that plays live video. */
 async function liveSession(name) {
   const answer = await video('getHLSStreamingSessionURL', {
     StreamName: name,
@@ -84,12 +84,12 @@ async function liveSession(name) {
   return pathname + search;
 }
 
-/** Shows a video stream as it comes. Returns how to leave it. */
+/** Shows a video stream live. Returns a function that leaves the page. */
 export function videoView(main, name) {
   document.title = `${name} – streamlog`;
   const notice = h('p', { class: 'notice', role: 'status', hidden: true });
   const picture = h('video', { controls: true, muted: true, playsinline: true, 'aria-label': `${name}, live` });
-  // Browsers start only what makes no sound by itself.
+  // Browsers autoplay only muted video.
   picture.muted = true;
   const delay = h('dd', {}, '–');
   const size = h('dd', {}, '–');

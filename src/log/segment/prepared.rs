@@ -7,7 +7,7 @@
 //! 4. The missing blocks are allocated. The old frames stay: none of them has the salt that the file gets with its next name.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::growth::{Writing, map};
 use super::place::{ShardDir, base_of_name};
@@ -54,21 +54,29 @@ pub(super) struct PreparedParts {
     pub(super) prepared: u64,
 }
 
-/// Pages of a prepared segment to bring in.
+/// Pages of a prepared segment to bring in. It does not keep the segment: a file that is still mapped keeps its blocks after it was removed.
 #[derive(Debug)]
 pub(crate) struct PreparedPages {
-    map: Arc<Map>,
+    map: Weak<Map>,
     pages: Range<u64>,
 }
 
 impl PreparedPages {
-    /// Brings the pages in.
+    /// Brings the pages in, unless the segment was given up. Until this returns, the segment's blocks cannot be freed.
     pub(crate) fn carry_out(&self) {
-        self.map.populate(self.pages.clone());
+        if let Some(map) = self.map.upgrade() {
+            map.populate(self.pages.clone());
+        }
+    }
+
+    /// Returns whether nothing keeps the blocks of a segment that was given up.
+    #[cfg(test)]
+    pub(crate) fn are_gone(&self) -> bool {
+        self.map.strong_count() == 0
     }
 
     pub(super) fn are_of(&self, map: &Arc<Map>) -> bool {
-        Arc::ptr_eq(&self.map, map)
+        std::ptr::eq(self.map.as_ptr(), Arc::as_ptr(map))
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -158,7 +166,7 @@ impl Prepared {
         let from = self.parts.prepared;
         let to = (from + AHEAD_BYTES).min(self.parts.capacity);
         (from < to.min(wanted))
-            .then(|| PreparedPages { map: Arc::clone(self.parts.writer.map()), pages: from..to })
+            .then(|| PreparedPages { map: Arc::downgrade(self.parts.writer.map()), pages: from..to })
     }
 
     /// Records that pages were brought in, if they belong to this segment.

@@ -74,7 +74,7 @@ impl Writer {
                 }
             }
             NextStep::BringIn(pages) => {
-                pages.carry_out();
+                self.source.bring_in(&pages);
                 self.source.note_prepared(&pages);
                 // The prepared segment may be the active one by now.
                 if let Some(active) = &mut self.appender.lock().active {

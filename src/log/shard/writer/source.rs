@@ -48,9 +48,9 @@ pub(crate) struct SegmentSource {
     /// The number that the next record had when the stream was opened.
     opened_at: SequenceNumber,
     demand: Mutex<Demand>,
-    /// Held while segments are being prepared, until they are ready or given up. So a thread that holds it knows of all prepared disk
-    /// space, except for that of a segment that is about to be used. A thread that holds an append lock may take this lock, never the other
-    /// way round.
+    /// Held while segments are being prepared, until they are ready or given up, and while their pages are brought in. So a thread that holds it
+    /// knows of all prepared disk space, except for that of a segment that is about to be used. A thread that holds an append lock may take
+    /// this lock, never the other way round.
     making: Mutex<()>,
     /// The prepared segments. The last one is used next. Taken after `making`, and held until that one is a segment.
     ready: Mutex<Vec<Prepared>>,
@@ -163,6 +163,12 @@ impl SegmentSource {
         Ok(())
     }
 
+    /// Brings pages in, unless their segment was given up. A thread that gives it up waits for this.
+    pub(super) fn bring_in(&self, pages: &PreparedPages) {
+        let _making = self.making.lock();
+        pages.carry_out();
+    }
+
     /// Records that pages were brought in. The segment may still be a prepared one.
     pub(super) fn note_prepared(&self, pages: &PreparedPages) {
         self.ready.lock().iter_mut().for_each(|prepared| prepared.note_prepared(pages));
@@ -205,7 +211,8 @@ impl SegmentSource {
         self.ready.lock().clear();
     }
 
-    /// Gives up all prepared segments, including one that is being prepared. No thread prepares another until the guard is dropped.
+    /// Gives up all prepared segments, including one that is being prepared or whose pages are being brought in. No thread prepares another until
+    /// the guard is dropped.
     pub(super) fn give_up_all(&self) -> MutexGuard<'_, ()> {
         let making = self.making.lock();
         self.give_up_ready();
@@ -303,6 +310,18 @@ mod tests {
         let header = read_header(&DataFile::open(&place.path).unwrap(), &place).unwrap();
         assert_eq!(header.base_sequence, 5, "P1: records go to the file that has the segment's name");
         assert!(matches!(source.next_step(1), NextStep::BringIn(_)), "and the next one is prepared");
+    }
+
+    #[test]
+    fn p8_a_segment_that_is_given_up_is_not_kept_by_a_thread_that_was_to_bring_in_its_pages() {
+        let scratch = tempfile::tempdir().unwrap();
+        let source = &source(scratch.path());
+        source.prepare().unwrap();
+        let NextStep::BringIn(pages) = source.next_step(1) else { panic!("no pages were brought in yet") };
+        let nothing_is_prepared = source.give_up_all();
+        assert!(pages.are_gone(), "P8: a file that is mapped keeps its blocks, and the put finds no room");
+        drop(nothing_is_prepared);
+        source.bring_in(&pages);
     }
 
     #[test]

@@ -320,8 +320,17 @@ mod tests {
         let NextStep::BringIn(pages) = source.next_step(1) else { panic!("no pages were brought in yet") };
         let nothing_is_prepared = source.give_up_all();
         assert!(pages.are_gone(), "P8: a file that is mapped keeps its blocks, and the put finds no room");
-        drop(nothing_is_prepared);
-        source.bring_in(&pages);
+        let (tell, told) = mpsc::channel();
+        std::thread::scope(|threads| {
+            threads.spawn(move || {
+                source.bring_in(&pages);
+                tell.send(()).unwrap();
+            });
+            let early = told.recv_timeout(Duration::from_millis(100));
+            drop(nothing_is_prepared);
+            assert!(early.is_err(), "P8: pages of a segment that goes meanwhile would keep its blocks");
+            told.recv().unwrap();
+        });
     }
 
     #[test]
